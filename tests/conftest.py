@@ -1,0 +1,25 @@
+"""What all tests share: double precision, one thread, and the real data where it is at hand."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REAL_DATA = Path(os.environ.get("DRAWNET_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of the real data sets; the test is skipped where it is missing."""
+    if not (REAL_DATA / "binarized_mnist").is_dir():
+        pytest.skip(f"real data sets not found in {REAL_DATA} (set DRAWNET_DATA)")
+    return REAL_DATA
