@@ -1,0 +1,10 @@
+"""See what a model did: traces become pictures, moving pictures and plots.
+
+Every function takes records and tensors and returns a Pillow image, a list of them or a matplotlib
+figure; none shows or prints anything, and only `save_animation` writes a file.
+"""
+
+from drawnet.visualise.animation import animate, save_animation
+from drawnet.visualise.paint import grid
+
+__all__ = ["animate", "grid", "save_animation"]

@@ -1,0 +1,164 @@
+"""Watch it draw: the canvas growing glimpse by glimpse, with the windows that read and write."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from drawnet import objective
+from drawnet.attention import Window
+from drawnet.model import Trace
+from drawnet.visualise import paint
+
+
+def animate(
+    trace: Trace,
+    x: Float[Tensor, "batch channels height width"] | None = None,
+    *,
+    columns: int | None = None,
+    scale: int = 4,
+    gap: int = 8,
+    windows: bool = True,
+    kl: bool = True,
+) -> list[Image.Image]:
+    """One picture for the canvas at the start and one after every glimpse.
+
+    Each image of the batch has a cell, and the cells lie side by side in rows. A cell shows the
+    canvas and on it, as a rectangle, the window that the glimpse wrote through (vermillion). Where
+    the trace is of images ``x``, the image stands above its canvas with the window that was read
+    through (blue), and the nats that each glimpse cost below it as bars, all to one scale.
+
+    A rectangle runs through the centres of the outermost filters, and its border is as wide as
+    their sigma: a thick one is a soft brush.
+
+    Args:
+        trace: What the model did, with T glimpses.
+        x: The images that were reconstructed, in [0, 1]. None where they were generated.
+        columns: Number of cells in a row; as many as make the picture about square by default.
+        scale: Every pixel of an image becomes a square of this side.
+        gap: Pixels of white between two images, not enlarged.
+        windows: Whether to draw the rectangles. There are none without attention.
+        kl: Whether to draw the bars. There are none without ``x``.
+
+    Returns:
+        T + 1 pictures, all of one size.
+    """
+    glimpses, batch = trace.canvas.shape[:2]
+    if x is not None and x.shape != trace.canvas.shape[1:]:
+        raise ValueError(f"x must be {tuple(trace.canvas.shape[1:])}, got {tuple(x.shape)}")
+    above = [] if x is None else [paint.to_pictures(x, scale)]
+    nats = np.zeros((batch, glimpses))
+    if x is not None and kl:
+        nats = paint.to_array(objective.kl(trace)).T
+        nats /= max(nats.max(), 1e-9)
+
+    frames = []
+    for t in range(-1, glimpses):
+        logits = trace.canvas[t] if t >= 0 else trace.start.expand(trace.canvas.shape[1:])
+        canvas = paint.to_pictures(torch.sigmoid(logits), scale)
+        inputs = [picture.copy() for picture in above]
+        if windows and t >= 0:
+            if inputs:
+                _outline(inputs[0], trace.read_window, trace.read_size, t, paint.READ_COLOUR, scale)
+            _outline(canvas, trace.write_window, trace.write_size, t, paint.WRITE_COLOUR, scale)
+        below = []
+        if x is not None and kl:
+            height, width = canvas.shape[1:3]
+            below = [paint.bars(nats, -(-height // 6), width, t)]
+        cells = paint.stack([*inputs, canvas, *below], gap // 4)
+        frames.append(paint.to_image(paint.mosaic(cells, columns, gap)))
+    return frames
+
+
+def _outline(
+    pictures: paint.Array,
+    window: Window | None,
+    size: int | None,
+    t: int,
+    colour: tuple[float, ...],
+    scale: int,
+) -> None:
+    if window is not None and size is not None:
+        at_t = Window(*(number[t] for number in window))
+        paint.paint_outline(pictures, paint.outline(at_t, size), colour, scale)
+
+
+def save_animation(
+    frames: Sequence[Image.Image],
+    path: str | Path,
+    *,
+    fps: float = 10.0,
+    loop: int = 0,
+    hold: float = 1.5,
+) -> None:
+    """Save frames as a moving picture: GIF, APNG or WebP, as the suffix of ``path`` says.
+
+    APNG and WebP keep every colour. A GIF has 256, chosen once for all frames so that nothing
+    flickers.
+
+    Args:
+        frames: RGB pictures of one size.
+        path: A file name that ends in ``.gif``, ``.apng``, ``.png`` or ``.webp``.
+        fps: Frames a second, > 0. Browsers slow down a GIF of more than 50.
+        loop: How often it plays; for ever with 0.
+        hold: For how many seconds the last frame stays.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if not frames:
+        raise ValueError("frames must hold at least one picture, got none")
+    if fps <= 0 or loop < 0 or hold < 0:
+        raise ValueError(f"fps must be > 0, loop and hold >= 0, got {fps}, {loop} and {hold}")
+    duration = [round(1000 / fps)] * (len(frames) - 1) + [round(1000 * max(hold, 1 / fps))]
+    if suffix == ".gif":
+        frames = _with_one_palette(frames)
+        # A GIF counts the repetitions after the first time; without a count it plays once.
+        repetitions = None if loop == 1 else max(loop - 1, 0)
+        frames[0].save(
+            path, save_all=True, append_images=frames[1:], duration=duration, loop=repetitions
+        )
+    elif suffix in (".png", ".apng"):
+        frames[0].save(
+            path, "PNG", save_all=True, append_images=frames[1:], duration=duration, loop=loop
+        )
+    elif suffix == ".webp":
+        frames[0].save(
+            path, save_all=True, append_images=frames[1:], duration=duration, loop=loop,
+            lossless=True,
+        )  # fmt: skip
+    else:
+        raise ValueError(f"path must end in .gif, .apng, .png or .webp, got {path.name!r}")
+
+
+def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """The frames in the 256 colours that serve all of them best."""
+    counted: Counter[int] = Counter()
+    for frame in frames:
+        red, green, blue = np.asarray(frame.convert("RGB"), np.int64).reshape(-1, 3).T
+        codes, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
+        counted.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+    # The commonest colours stay as they are; the others are grouped, each counting by the root of
+    # how often it occurs, for thin borders matter as well as wide paper.
+    exact = [code for code, _ in counted.most_common(64)]
+    rest = {code: counted[code] for code in counted.keys() - set(exact)}
+    palette = Image.new("P", (1, 1))
+    colours = _unpack(np.array(exact))
+    if rest:
+        codes = np.repeat(list(rest), np.ceil(np.sqrt(list(rest.values()))).astype(int))
+        grouped = Image.fromarray(_unpack(codes)[None]).quantize(256 - len(exact))
+        merged = np.unique(np.asarray(grouped.convert("RGB"))[0], axis=0)
+        colours = np.concatenate([colours, merged])
+    palette.putpalette(colours.tobytes())
+    return [
+        frame.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    ]
+
+
+def _unpack(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)

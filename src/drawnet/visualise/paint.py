@@ -1,0 +1,179 @@
+"""Paint on arrays: images enlarged and set side by side, windows and bars with smooth edges.
+
+Pictures are arrays of display pixels, ``(B, height, width, 3)`` of floats in [0, 1]. Lengths that
+come from the model are in image pixels; pixel i covers the interval [i - 1/2, i + 1/2], so position
+p of an image enlarged ``scale`` times lies at ``(p + 1/2) * scale`` on the display. Everything with
+edges is painted by the exact share of each display pixel that it covers, which is anti-aliasing
+without sampling.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from drawnet.attention import Window
+
+Array = NDArray[np.float64]
+
+READ_COLOUR = (0.337, 0.706, 0.914)
+"""Sky blue. The colours are of Okabe and Ito's palette, which colour-blind people can tell apart
+and which show on black as well as on white."""
+WRITE_COLOUR = (0.835, 0.369, 0.0)
+"""Vermillion."""
+KL_COLOUR = (0.0, 0.620, 0.451)
+"""Bluish green."""
+PAPER = 1.0
+"""What lies between the images: white."""
+BAND_OPACITY = 0.45
+"""The picture shows through a border, which is wide where sigma is; only its middle is solid."""
+MIDDLE = 0.3
+"""The solid middle of a border is at most this many image pixels wide."""
+
+
+class Outline(NamedTuple):
+    """The rectangles that stand for windows, each side a ``(B,)`` array in image pixels.
+
+    The sides run through the centres of the first and the last filter. The border is as wide as
+    sigma and lies half on either side of them.
+    """
+
+    top: Array
+    left: Array
+    bottom: Array
+    right: Array
+    border: Array
+
+
+def outline(window: Window, size: int) -> Outline:
+    """The rectangles of a batch of windows.
+
+    Args:
+        window: One window an image: tensors of shape ``(B,)``.
+        size: N, the number of filters along each side.
+    """
+    g_y, g_x, delta, sigma = (to_array(number) for number in window[:4])
+    reach = (size - 1) / 2 * delta
+    return Outline(g_y - reach, g_x - reach, g_y + reach, g_x + reach, sigma)
+
+
+def to_array(values: Tensor) -> Array:
+    return values.detach().double().cpu().numpy()
+
+
+def to_pictures(images: Float[Tensor, "batch channels height width"], scale: int) -> Array:
+    """Images in [0, 1] of one channel or three, enlarged so that every pixel is a square."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (B, 1 or 3, H, W), got {tuple(images.shape)}")
+    if scale < 1:
+        raise ValueError(f"scale must be >= 1, got {scale}")
+    pictures = to_array(images).clip(0, 1).transpose(0, 2, 3, 1)
+    pictures = np.broadcast_to(pictures, (*pictures.shape[:3], 3))
+    return pictures.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def paint_outline(
+    pictures: Array, rectangles: Outline, colour: tuple[float, ...], scale: int
+) -> None:
+    """Draw one rectangle on each picture, in place; what lies outside the picture is cut off.
+
+    The border is see-through but for a solid line along its middle, which shows the place where a
+    wide border would hide it. It is never narrower than one display pixel.
+    """
+    height, width = pictures.shape[1:3]
+
+    def covered(grow: Array) -> Array:
+        rows = _share(rectangles.top - grow, rectangles.bottom + grow, height, scale)
+        columns = _share(rectangles.left - grow, rectangles.right + grow, width, scale)
+        return rows[:, :, None] * columns[:, None, :]
+
+    def border(thickness: Array) -> Array:
+        return covered(thickness / 2) - covered(-thickness / 2)
+
+    band = np.maximum(rectangles.border, 1 / scale)
+    middle = np.minimum(band, max(MIDDLE, 1 / scale))
+    opacity = np.maximum(BAND_OPACITY * border(band), border(middle))[..., None]
+    pictures += opacity * (np.asarray(colour) - pictures)
+
+
+def _share(start: Array, end: Array, length: int, scale: int) -> Array:
+    """``(B, length)``: the share of each display pixel that lies between two image positions."""
+    edge = np.arange(length)
+    low = np.maximum(edge, (start[:, None] + 0.5) * scale)
+    high = np.minimum(edge + 1, (end[:, None] + 0.5) * scale)
+    return (high - low).clip(0, 1)
+
+
+def bars(heights: Array, height: int, width: int, last: int) -> Array:
+    """A strip of bars from left to right, up to number ``last``, which stands out.
+
+    Args:
+        heights: ``(B, T)``, each in [0, 1].
+        height: Height of the strip in display pixels.
+        width: Width of the strip in display pixels.
+        last: The number of the last bar that is drawn; none is with -1.
+    """
+    bar = np.arange(width) * heights.shape[1] // width
+    level = np.where(bar <= last, heights[:, bar], 0.0) * height
+    rows = np.arange(height)[::-1, None]
+    share = (level[:, None, :] - rows).clip(0, 1)[..., None]
+    colours = np.where((bar == last)[:, None], WRITE_COLOUR, KL_COLOUR)
+    strip: Array = 0.93 * (1 - share) + colours * share
+    return strip
+
+
+def stack(pictures: list[Array], gap: int) -> Array:
+    """Pictures of the same width, one above the other."""
+    space = np.full((len(pictures[0]), gap, *pictures[0].shape[2:]), PAPER)
+    parts = [part for picture in pictures for part in (picture, space)]
+    return np.concatenate(parts[:-1], axis=1)
+
+
+def mosaic(pictures: Array, columns: int | None, gap: int) -> Array:
+    """Pictures side by side in rows: picture i in row i // columns, with ``gap`` pixels between.
+
+    Args:
+        pictures: ``(B, height, width, 3)``.
+        columns: Number of pictures in a row; as many as make the whole about square with None.
+        gap: Display pixels between two pictures.
+    """
+    number, height, width, _ = pictures.shape
+    if columns is None:
+        rows = max(round((number * (width + gap) / (height + gap)) ** 0.5), 1)
+        columns = -(-number // rows)
+    columns = min(max(columns, 1), number)
+    rows = -(-number // columns)
+    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), PAPER)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        page[top : top + height, left : left + width] = picture
+    return page
+
+
+def to_image(picture: Array) -> Image.Image:
+    return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+
+def grid(
+    images: Float[Tensor, "batch channels height width"],
+    *,
+    columns: int | None = None,
+    scale: int = 4,
+    gap: int = 4,
+) -> Image.Image:
+    """Images side by side in one picture.
+
+    Args:
+        images: Images in [0, 1], grey or in colour; values outside are clipped.
+        columns: Number of images in a row; as many as make the picture about square by default.
+        scale: Every pixel becomes a square of this side.
+        gap: Pixels of white between two images, not enlarged.
+
+    Returns:
+        An RGB picture. Image i has its corner at row ``i // columns * (H * scale + gap)`` and
+        column ``i % columns * (W * scale + gap)``.
+    """
+    return to_image(mosaic(to_pictures(images, scale), columns, gap))
