@@ -1,0 +1,87 @@
+"""A split of a data set, held in memory as bytes.
+
+Everything here is small enough to stay on the device for the whole training: 50,000 binary digits
+are 39 MB as `uint8`. What is random about a batch (binarizing afresh, random crops, clutter) is
+therefore no part of the stored set but of how a batch is seen: a `View`, a pure function from the
+stored bytes, the indices asked for and a generator to the images, vectorised, on the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Batch: TypeAlias = tuple[Tensor, Tensor | None]
+View: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, torch.Generator | None], Batch]
+"""(pixels (N,C,H,W) uint8, labels (N,) | None, index (B,), generator) -> (x, y)."""
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or not what it should be: says where and what was expected."""
+
+
+def plain(
+    pixels: Tensor, labels: Tensor | None, index: Tensor, generator: torch.Generator | None
+) -> Batch:
+    """The stored images as they are, 0..255 becoming 0..1. Nothing random."""
+    return unit(pixels[index]), None if labels is None else labels[index]
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Intensities 0..255 of any integer type to [0, 1] of torch's default dtype."""
+    return pixels.to(torch.get_default_dtype()) / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split of a data set.
+
+    Arguments:
+        pixels: (N, C, H, W) uint8, the images as stored.
+        labels: (N,) int64, 0 .. len(classes) - 1, or None where the set has none.
+        name: of the set, as given to `load`.
+        split: "train", "valid" or "test".
+        description: one line that says exactly what these images are; every result quotes it.
+        classes: the names of the labels, () without labels.
+        view: how a batch is made from what is stored.
+        size: (H, W) of the images in a batch where the view changes it.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    name: str
+    split: str
+    description: str
+    classes: tuple[str, ...] = ()
+    view: View = plain
+    size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images in a batch."""
+        _, channels, height, width = self.pixels.shape
+        return (channels, *(self.size or (height, width)))
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images, kept on another device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+    def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The images and labels at `index`.
+
+        Arguments:
+            index: (B,) int64, each in 0 .. N - 1.
+            generator: the source of everything random about the batch, on any device; None is
+                torch's global one. Two calls with generators in the same state agree to the bit.
+
+        Returns:
+            x: (B, C, H, W) in [0, 1], torch's default dtype, on the device of the set.
+            y: (B,) int64, or None without labels.
+        """
+        return self.view(self.pixels, self.labels, index.to(self.pixels.device), generator)

@@ -1,0 +1,59 @@
+"""Every data set by its name."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drawnet.data.binarized_mnist import binarized_mnist
+from drawnet.data.digits import digits
+from drawnet.data.download import Progress
+from drawnet.data.images import Images
+from drawnet.data.mnist import fashion_mnist, kmnist, mnist
+from drawnet.data.store import Store
+
+SOURCES: dict[str, Callable[..., Images]] = {
+    source.__name__: source for source in (binarized_mnist, digits, fashion_mnist, kmnist, mnist)
+}
+SPLITS = ("train", "valid", "test")
+
+
+def load(
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Images:
+    """One split of a data set, in memory.
+
+    Arguments:
+        name: one of `SOURCES`.
+        split: "train", "valid" or "test".
+        data_dir: the folder with the files, either directly or in a folder of the set's name. By
+            default the folder that the environment variable DRAWNET_DATA names, then the cache of
+            the user, then a download into that cache.
+        progress: called as `progress(what, done, total)` during long work.
+        options: those of the set; `help(SOURCES[name])` tells them.
+
+    Raises:
+        ValueError: an unknown name, split or option, or a value out of range.
+        DataError: files that are missing or damaged.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"data set must be one of {', '.join(sorted(SOURCES))}, got {name!r}")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    source = SOURCES[name]
+    known = [
+        parameter.name
+        for parameter in inspect.signature(source).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    for option in options:
+        if option not in known:
+            takes = f"takes the options {', '.join(known)}" if known else "takes no options"
+            raise ValueError(f"{name} {takes}, got {option!r}")
+    store = Store(None if data_dir is None else Path(data_dir), progress)
+    return source(split, store, **options)

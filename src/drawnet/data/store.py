@@ -1,0 +1,62 @@
+"""Where the files of a data set are: a folder that was named, or the user's cache."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from drawnet.data.download import Progress, Remote, fetch
+from drawnet.data.images import DataError
+
+
+def cache() -> Path:
+    """The folder for downloaded and prepared files: `$XDG_CACHE_HOME/drawnet`, by default
+    `~/.cache/drawnet`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drawnet"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where to look for files, and whom to tell about long work.
+
+    Arguments:
+        data_dir: the only folder to look in; nothing is downloaded then. None: the folder that
+            the environment variable DRAWNET_DATA names, then the cache, then the net.
+        progress: called now and then during downloads and preparations.
+    """
+
+    data_dir: Path | None = None
+    progress: Progress | None = None
+
+    def folders(self, name: str) -> list[Path]:
+        """The folders that may hold the set, best first: `<root>/<name>` and `<root>` itself."""
+        if self.data_dir is not None:
+            roots = [self.data_dir]
+        else:
+            named = os.environ.get("DRAWNET_DATA")
+            roots = [*([Path(named)] if named else []), cache()]
+        return [folder for root in roots for folder in (root / name, root)]
+
+    def locate(self, name: str, filename: str) -> Path | None:
+        """A file of the set, plain or with `.gz`, or None."""
+        for folder in self.folders(name):
+            for path in (folder / filename, folder / f"{filename}.gz"):
+                if path.is_file():
+                    return path
+        return None
+
+    def find(self, name: str, filename: str, remote: Remote) -> Path:
+        """A file of the set, plain or with `.gz`, downloaded into the cache if need be."""
+        path = self.locate(name, filename)
+        if path is not None:
+            return path
+        if self.data_dir is not None:
+            raise self.missing(name, f"{filename} (or {filename}.gz)")
+        target = cache() / name / remote.filename
+        fetch(remote, target, self.progress)
+        return target
+
+    def missing(self, name: str, what: str, by_hand: str = "") -> DataError:
+        """The error that says where `what` was looked for and how to get it."""
+        tried = ", ".join(str(folder) for folder in self.folders(name))
+        hint = f". {by_hand}" if by_hand else ""
+        return DataError(f"{name}: expected {what}, found in none of: {tried}{hint}")
