@@ -1,6 +1,7 @@
 """Images to train on and to measure with: `load` a set by name, or bring your own `Dataset`."""
 
+from drawnet.data.dataset import from_dataset
 from drawnet.data.images import DataError, Images
 from drawnet.data.sources import SOURCES, SPLITS, load
 
-__all__ = ["SOURCES", "SPLITS", "DataError", "Images", "load"]
+__all__ = ["SOURCES", "SPLITS", "DataError", "Images", "from_dataset", "load"]

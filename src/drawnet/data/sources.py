@@ -8,12 +8,14 @@ from typing import Any
 from drawnet.data.binarized_mnist import binarized_mnist
 from drawnet.data.digits import digits
 from drawnet.data.download import Progress
+from drawnet.data.folder import folder
 from drawnet.data.images import Images
 from drawnet.data.mnist import fashion_mnist, kmnist, mnist
 from drawnet.data.store import Store
 
 SOURCES: dict[str, Callable[..., Images]] = {
-    source.__name__: source for source in (binarized_mnist, digits, fashion_mnist, kmnist, mnist)
+    source.__name__: source
+    for source in (binarized_mnist, digits, fashion_mnist, folder, kmnist, mnist)
 }
 SPLITS = ("train", "valid", "test")
 

@@ -1,0 +1,129 @@
+"""A folder of a person's own pictures.
+
+Pictures of any size and mode, in the folder or below it, become squares of one size. Where every
+picture lies in a sub-folder, the names of the sub-folders are its classes. Eight pictures in ten
+are for training, one for validation, one for testing, chosen by a hash of the file's name, so that
+adding or removing pictures moves none of the others.
+"""
+
+import hashlib
+import logging
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from drawnet.data.images import DataError, Images
+from drawnet.data.pictures import MEGAPIXELS, SUFFIXES, decode, planes
+from drawnet.data.store import Store
+
+_FITS = ("crop", "stretch")
+_log = logging.getLogger(__name__)
+
+
+def folder(
+    split: str,
+    store: Store,
+    *,
+    size: int = 64,
+    fit: str = "crop",
+    channels: int = 3,
+    skip_broken: bool = False,
+    megapixels: float = MEGAPIXELS,
+) -> Images:
+    """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
+
+    Arguments:
+        size: height and width they are brought to, in pixels, >= 1.
+        fit: "crop" keeps proportions and the largest square around the middle; "stretch" keeps
+            everything.
+        channels: 1 for grey, 3 for colour.
+        skip_broken: go on without pictures that cannot be read, each with a warning in the log;
+            otherwise the first one is an error.
+        megapixels: more than so many in one picture count as broken, and are not decoded.
+    """
+    if store.data_dir is None:
+        raise ValueError("folder needs data_dir, the folder with the pictures; got None")
+    if size < 1:
+        raise ValueError(f"size must be >= 1, got {size}")
+    if fit not in _FITS:
+        raise ValueError(f"fit must be one of {', '.join(_FITS)}, got {fit!r}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    if not megapixels > 0:
+        raise ValueError(f"megapixels must be > 0, got {megapixels}")
+
+    root = store.data_dir
+    found = _pictures(root)
+    classes = sorted({path.parts[0] for path in found})
+    if any(len(path.parts) == 1 for path in found):
+        classes = []
+    wanted = [path for path in found if split_of(path.as_posix()) == split]
+
+    pixels = np.empty((len(wanted), channels, size, size), np.uint8)
+    labels, broken = [], 0
+    for number, path in enumerate(wanted, 1):
+        try:
+            picture = decode(root / path, str(root / path), channels, megapixels)
+        except DataError as error:
+            if not skip_broken:
+                raise
+            _log.warning("skipped %s", error)
+            broken += 1
+        else:
+            pixels[number - 1 - broken] = planes(_square(picture, size, fit))
+            labels.append(classes.index(path.parts[0]) if classes else 0)
+        if store.progress is not None:
+            store.progress("reading pictures", number, len(wanted))
+    kept = len(wanted) - broken
+    if kept == 0:
+        raise DataError(
+            f"{root}: expected readable pictures for the split {split!r}, which one name in ten "
+            f"falls into (eight for 'train'); got none of {len(found)} pictures"
+        )
+
+    how = "cropped" if fit == "crop" else "stretched"
+    description = f"folder {root.resolve().name}, {how} to {size}x{size}, split by file name"
+    if broken:
+        description += f", {broken} broken left out"
+    return Images(
+        torch.from_numpy(pixels[:kept]),
+        torch.tensor(labels) if classes else None,
+        "folder",
+        split,
+        description,
+        tuple(classes),
+    )
+
+
+def split_of(name: str) -> str:
+    """Where a file belongs, by the hash of its path below the folder."""
+    name = unicodedata.normalize("NFC", name)  # macOS spells accents in its own way
+    part = int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:8]) % 10
+    return {0: "test", 1: "valid"}.get(part, "train")
+
+
+def _pictures(root: Path) -> list[Path]:
+    """The pictures in a folder and below, sorted, as paths below it; hidden ones are left out."""
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of pictures, got no folder")
+    found = []
+    for parent, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name).relative_to(root)
+            for name in files
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    if not found:
+        raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got none")
+    return sorted(found)
+
+
+def _square(picture: Image.Image, size: int, fit: str) -> Image.Image:
+    if fit == "crop":
+        return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+    return picture.resize((size, size), Image.Resampling.LANCZOS)

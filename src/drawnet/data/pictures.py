@@ -1,0 +1,61 @@
+"""Decoding pictures that anybody may have made.
+
+A file of 140 kB can hold 144 megapixels, so the size is looked at before anything is decoded, and
+only PNG, JPEG and WebP are tried at all. Whatever mode a picture comes in (palette, CMYK, 16 bit,
+transparent) it leaves as 8-bit grey or RGB.
+"""
+
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from drawnet.data.images import DataError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MEGAPIXELS = 4.0
+
+
+def decode(
+    file: Path | IO[bytes], where: str, channels: int, megapixels: float = MEGAPIXELS
+) -> Image.Image:
+    """The picture in a file, upright, in mode L (1 channel) or RGB (3 channels).
+
+    Raises:
+        DataError: names `where`; the file is no picture, is damaged, or holds too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd metadata
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > megapixels * 1e6:
+                    raise DataError(
+                        f"{where}: expected at most {megapixels:g} megapixels, "
+                        f"got {width} x {height}"
+                    )
+                return repaint(ImageOps.exif_transpose(image), channels)
+    except DataError:
+        raise
+    except Exception as error:  # a decoder that is fed garbage may raise anything
+        raise DataError(f"{where}: expected a PNG, JPEG or WebP picture, got {error}") from error
+
+
+def repaint(image: Image.Image, channels: int) -> Image.Image:
+    """A picture of any mode as L (1 channel) or RGB (3 channels), its transparency over white."""
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would clip the high
+        values = np.asarray(image).clip(0, 0xFFFF) >> 8
+        image = Image.fromarray(values.astype(np.uint8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    """The (C, H, W) bytes of a picture in mode L or RGB."""
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

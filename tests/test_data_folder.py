@@ -1,0 +1,303 @@
+"""A person's own pictures: folders and datasets, with whatever may be in them."""
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from drawnet.data import DataError, from_dataset, load
+from drawnet.data.folder import split_of
+from drawnet.data.pictures import decode
+
+TRAIN, TRAIN_2, TRAIN_3 = [f"{i}.png" for i in range(40) if split_of(f"{i}.png") == "train"][:3]
+
+
+def save(path: Path, width: int, height: int, mode: str = "RGB", colour: Any = 0) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.new(mode, (width, height), colour).save(path)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A valid PNG of few bytes and many black pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + (width + 7) // 8) * height), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_sizes_are_cropped_or_stretched(tmp_path: Path) -> None:
+    picture = np.zeros((20, 60, 3), np.uint8)
+    picture[:, :20], picture[:, 20:40], picture[:, 40:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    Image.fromarray(picture).save(tmp_path / TRAIN)
+    cropped = load("folder", "train", tmp_path, size=10)
+    assert cropped.image_shape == (3, 10, 10)
+    assert cropped.pixels[0, :, 5, 5].tolist() == [0, 255, 0]
+    assert cropped.pixels[0, 0].max() < 20
+    stretched = load("folder", "train", tmp_path, size=10, fit="stretch")
+    assert stretched.pixels[0, :, 5].argmax(0).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    assert load("folder", "train", tmp_path, size=7, channels=1).image_shape == (1, 7, 7)
+
+
+def test_splits_share_nothing_and_stay_when_files_come_and_go(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / f"{i}.png", 3, 5, "L", i)
+
+    def names(split: str) -> set[int]:
+        images = load("folder", split, tmp_path, size=2, channels=1)
+        return set(images.pixels[:, 0, 0, 0].tolist())
+
+    train, valid, test = names("train"), names("valid"), names("test")
+    assert train | valid | test == set(range(40))
+    assert len(train) + len(valid) + len(test) == 40
+    assert len(train) > 25
+    (tmp_path / f"{min(train)}.png").unlink()
+    assert names("train") == train - {min(train)}
+    assert (names("valid"), names("test")) == (valid, test)
+
+
+def test_shares_of_the_splits() -> None:
+    parts = [split_of(f"photo {i}.jpg") for i in range(5000)]
+    assert parts.count("train") / 5000 == pytest.approx(0.8, abs=0.02)
+    assert parts.count("valid") / 5000 == pytest.approx(0.1, abs=0.02)
+    assert split_of("Zoë.png") == split_of("Zoe\u0308.png")
+
+
+def test_sub_folders_are_classes(tmp_path: Path) -> None:
+    for i in range(20):
+        save(tmp_path / "cat" / f"{i}.png", 4, 4, "L", 10)
+        save(tmp_path / "dog" / f"{i}.jpg", 4, 4, "L", 200)
+    (tmp_path / "dog" / "notes.txt").write_text("no picture")
+    save(tmp_path / ".hidden" / "1.png", 4, 4)
+    images = load("folder", "train", tmp_path, size=2, channels=1)
+    assert images.classes == ("cat", "dog")
+    assert images.labels is not None
+    assert torch.equal(images.labels, (images.pixels[:, 0, 0, 0] > 100).long())
+    save(tmp_path / TRAIN, 4, 4)
+    images = load("folder", "train", tmp_path, size=2)
+    assert images.labels is None
+    assert images.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("1", 1, "png", (255, 255, 255)),
+        ("L", 77, "png", (77, 77, 77)),
+        ("LA", (77, 0), "png", (255, 255, 255)),
+        ("P", 0, "png", (0, 0, 0)),
+        ("RGBA", (10, 20, 30, 255), "png", (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), "webp", (255, 255, 255)),
+        ("I;16", 0x8123, "png", (0x81, 0x81, 0x81)),
+        ("CMYK", (0, 0, 0, 255), "jpg", (0, 0, 0)),
+        ("YCbCr", (255, 128, 128), "jpg", (255, 255, 255)),
+    ],
+)
+def test_modes(
+    tmp_path: Path, mode: str, colour: Any, suffix: str, expected: tuple[int, int, int]
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    save(path, 3, 2, mode, colour)
+    picture = decode(path, "x", channels=3)
+    assert (picture.mode, picture.size) == ("RGB", (3, 2))
+    assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 2
+    assert decode(path, "x", channels=1).mode == "L"
+
+
+def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    Image.new("RGB", (8, 4)).save(tmp_path / "x.jpg", exif=exif)
+    assert decode(tmp_path / "x.jpg", "x", channels=3).size == (4, 8)
+
+
+def test_a_long_thin_picture_is_no_trouble(tmp_path: Path) -> None:
+    save(tmp_path / TRAIN, 1, 10_000, "L", 99)
+    assert load("folder", "train", tmp_path, size=9).pixels.unique().tolist() == [99]
+
+
+@pytest.mark.parametrize("side", [2_001, 12_000, 30_000])
+def test_bombs_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    (tmp_path / TRAIN).write_bytes(bomb(side, side))
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(DataError, match=rf"{TRAIN}: expected .*(4 megapixels, got {side}|bomb)"),
+    ):
+        load("folder", "train", tmp_path)
+
+
+def test_the_limit_can_be_raised(tmp_path: Path) -> None:
+    (tmp_path / TRAIN).write_bytes(bomb(2_001, 2_001))
+    assert len(load("folder", "train", tmp_path, megapixels=5, size=3)) == 1
+
+
+def test_broken_files_are_errors_or_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / TRAIN, 50, 50, "L", 5)
+    save(tmp_path / TRAIN_2, 50, 50, "L", 6)
+    (tmp_path / TRAIN).write_bytes((tmp_path / TRAIN).read_bytes()[:-30])
+    (tmp_path / TRAIN_3).write_bytes(b"MZ no picture")
+    with pytest.raises(DataError, match=TRAIN):
+        load("folder", "train", tmp_path, size=4, channels=1)
+    images = load("folder", "train", tmp_path, size=4, channels=1, skip_broken=True)
+    assert images.pixels.unique().tolist() == [6]
+    assert "2 broken left out" in images.description
+    assert TRAIN in caplog.text
+    assert TRAIN_3 in caplog.text
+
+
+def test_only_pictures_are_decoded(tmp_path: Path) -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    (tmp_path / TRAIN).write_bytes(eps)
+    with pytest.raises(DataError, match="expected a PNG, JPEG or WebP picture"):
+        load("folder", "train", tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "webp"])
+def test_fuzzed_pictures(suffix: str) -> None:
+    stream = io.BytesIO()
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(stream, suffix)
+    whole = np.frombuffer(stream.getvalue(), np.uint8)
+    decoded = 0
+    for _ in range(170):
+        data = whole[: rng.integers(1, len(whole) + 1)].copy()
+        data[rng.integers(0, len(data), 4)] = rng.integers(0, 256, 4)
+        with contextlib.suppress(DataError):
+            assert decode(io.BytesIO(data.tobytes()), "fuzz", 3).mode == "RGB"
+            decoded += 1
+    assert decoded < 120
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, "size must be >= 1, got 0"),
+        ({"fit": "pad"}, "fit must be one of crop, stretch, got 'pad'"),
+        ({"channels": 2}, "channels must be 1 or 3, got 2"),
+        ({"megapixels": float("nan")}, "megapixels must be > 0, got nan"),
+    ],
+)
+def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load("folder", "train", tmp_path, **options)
+
+
+def test_folders_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="folder needs data_dir"):
+        load("folder", "train")
+    with pytest.raises(DataError, match="got no folder"):
+        load("folder", "train", tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"expected pictures \(.*\), got none"):
+        load("folder", "train", tmp_path)
+    save(tmp_path / TRAIN, 2, 2)
+    with pytest.raises(DataError, match=r"split 'valid'.* got none of 1 pictures"):
+        load("folder", "valid", tmp_path)
+
+
+class Items(Dataset[Any]):
+    """A list as a dataset; like many, it knows its length and does not end with an IndexError."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index % len(self.items)]
+
+
+GREY = np.array([[0, 255, 51], [102, 204, 153]], np.uint8)
+COLOUR = np.stack([GREY, GREY // 3, GREY // 5], -1)
+
+
+@pytest.mark.parametrize(
+    ("item", "shape"),
+    [
+        (Image.fromarray(GREY), (1, 2, 3)),
+        (Image.fromarray(COLOUR), (3, 2, 3)),
+        (GREY, (1, 2, 3)),
+        (COLOUR, (3, 2, 3)),
+        (GREY / 255, (1, 2, 3)),
+        (torch.from_numpy(GREY), (1, 2, 3)),
+        (torch.from_numpy(COLOUR).movedim(2, 0), (3, 2, 3)),
+        (torch.from_numpy(COLOUR).movedim(2, 0).float() / 255, (3, 2, 3)),
+        (torch.from_numpy(GREY).bfloat16() / 255, (1, 2, 3)),
+    ],
+)
+def test_datasets_of_all_kinds(item: Any, shape: tuple[int, int, int]) -> None:
+    expected = torch.from_numpy(GREY[None] if shape[0] == 1 else COLOUR.transpose(2, 0, 1).copy())
+    for images in (from_dataset(Items(item, item)), from_dataset(Items((item,)))):
+        assert images.image_shape == shape
+        assert images.labels is None
+        assert torch.equal(images.pixels[-1], expected)
+
+
+def test_datasets_with_labels() -> None:
+    images = from_dataset(Items((GREY, 2), (GREY > 60, torch.tensor(0)), (GREY, np.int64(1))))
+    assert images.labels is not None
+    assert images.labels.tolist() == [2, 0, 1]
+    assert images.classes == ("0", "1", "2")
+    assert images.pixels[1].tolist() == [[[0, 255, 0], [255, 255, 255]]]
+    named = from_dataset(
+        TensorDataset(torch.zeros(4, 1, 5, 3), torch.tensor([0, 1, 0, 0])),
+        name="mine",
+        split="test",
+        classes=["a", "b", "c"],
+    )
+    assert (named.name, named.split, named.classes) == ("mine", "test", ("a", "b", "c"))
+    assert named.description == "mine, read from a dataset of 4 items"
+
+
+def test_iterable_datasets() -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter([GREY, GREY, GREY])
+
+    assert len(from_dataset(Stream())) == 3
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ((), "expected at least one item, got none"),
+        (("cat.png",), "item 0: expected a Pillow image, a tensor or an array, got str"),
+        ((GREY, GREY.T), r"item 1: expected shape \(1, 2, 3\), as item 0, got \(1, 3, 2\)"),
+        ((torch.rand(28, 28, 1),), r"item 0: expected \(C, H, W\) with 1 to 4 channels"),
+        ((np.zeros((3, 28, 28)),), r"item 0: expected \(H, W, C\) with 1 to 4 channels"),
+        ((GREY * 1.0,), r"item 0: expected floats in \[0, 1\], got 0 to 255"),
+        ((GREY * np.nan,), r"item 0: expected floats in \[0, 1\], got nan to nan"),
+        ((GREY.astype(int),), "item 0: expected uint8, bool or floats, got int64"),
+        (((GREY, 0), GREY), "item 1: expected labels with all items or with none"),
+        ((GREY, (GREY, 0)), "item 1: expected labels with all items or with none"),
+        (((GREY, -1),), "item 0: expected an integer label >= 0, got -1"),
+        (((GREY, 0.5),), "item 0: expected an integer label >= 0, got 0.5"),
+        (((GREY, [1, 2]),), "item 0: expected a picture and one label"),
+        (((GREY, 1, 2),), "item 0: expected a picture and one label"),
+    ],
+)
+def test_datasets_that_cannot_be_used(items: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        from_dataset(Items(*items))
+
+
+def test_more_labels_than_classes() -> None:
+    with pytest.raises(DataError, match="expected labels below 2, got 5"):
+        from_dataset(Items((GREY, 5)), classes=["a", "b"])
