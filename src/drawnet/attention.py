@@ -1,0 +1,155 @@
+"""The selective attention of DRAW: a grid of Gaussian filters that reads from and writes to images.
+
+An N x N grid of two-dimensional Gaussian filters lies on an image of ``height`` x ``width`` pixels.
+Five numbers place it: the centre (g_x, g_y), the stride delta between neighbouring filters, the
+width sigma of each filter, and the intensity gamma. A small stride reads a small part of the image
+in detail, a large one reads all of it coarsely, and the whole is differentiable in all five: unlike
+a crop, it can be learned by gradient descent; unlike bilinear sampling, its gradient reaches beyond
+the four nearest pixels.
+
+A two-dimensional Gaussian is separable, so the grid is two small matrices, the *filterbanks* F_x
+(N x width) and F_y (N x height), and reading and writing are matrix products:
+
+    read(x)  = gamma F_y x F_x^T                                                       (27)
+    write(w) = 1/gamma F_y^T w F_x                                                     (29)
+
+Equation numbers are those of Gregor et al., "DRAW: A Recurrent Neural Network For Image
+Generation", ICML 2015. Everything here is a pure function of tensors, with no weights and no state,
+for use in any model. Coordinates are pixels, counted from 0, y before x as in tensors. The paper
+counts from 1; `window` is the one place that converts.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LOG_LIMIT = 15.0
+"""`window` keeps log sigma^2, log delta~ and log gamma within +-15, so that exp stays finite."""
+
+MIN_SIGMA = 1e-3
+"""Filters are never narrower than this, in pixels: far below it 1 / sigma^2 overflows."""
+
+
+class Window(NamedTuple):
+    """Where a grid of filters lies on each image of a batch.
+
+    Attributes:
+        g_y: Vertical centre of the grid, in pixels from 0. It may lie outside the image.
+        g_x: Horizontal centre of the grid, in pixels from 0.
+        delta: Stride between the centres of neighbouring filters, in pixels, > 0.
+        sigma: Standard deviation of every filter, in pixels, > 0.
+        gamma: Intensity, > 0: `read` multiplies by it and `write` divides by it.
+
+    Each is a tensor of shape ``(B,)``; in a `drawnet.Trace`, ``(T, B)``.
+    """
+
+    g_y: Tensor
+    g_x: Tensor
+    delta: Tensor
+    sigma: Tensor
+    gamma: Tensor
+
+
+def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int) -> Window:
+    """Decode the five numbers that a network emits into a window, equations (21) to (24).
+
+        g_x   = (width  + 1) / 2 (g~_X + 1)        g_y = (height + 1) / 2 (g~_Y + 1)
+        delta = (max(height, width) - 1) / (N - 1) delta~
+
+    counted from pixel 1 as in the paper; the centres returned count from pixel 0. Zeros give the
+    grid whose outermost filters sit on the first and the last pixel of the longer side. With
+    ``size=1`` there is no stride, and delta is what it is for ``size=2``.
+
+    Args:
+        params: (g~_X, g~_Y, log sigma^2, log delta~, log gamma), in the paper's order. Any finite
+            value will do: the three logarithms are clamped to +-`LOG_LIMIT`.
+        size: N, the number of filters along each side, >= 1.
+        height: B of the paper, in pixels.
+        width: A of the paper, in pixels.
+
+    Returns:
+        The window, in single precision where ``params`` has less: half precision cannot tell
+        neighbouring pixels of a large image apart.
+    """
+    if params.dtype.itemsize < 4:
+        params = params.float()
+    log_sigma2, log_delta, log_gamma = params[..., 2:].clamp(-LOG_LIMIT, LOG_LIMIT).unbind(-1)
+    return Window(
+        g_y=(height + 1) / 2 * (params[..., 1] + 1) - 1,
+        g_x=(width + 1) / 2 * (params[..., 0] + 1) - 1,
+        delta=(max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
+        sigma=(log_sigma2 / 2).exp(),
+        gamma=log_gamma.exp(),
+    )
+
+
+def filterbank(
+    centre: Float[Tensor, " batch"],
+    delta: Float[Tensor, " batch"],
+    sigma: Float[Tensor, " batch"],
+    size: int,
+    length: int,
+) -> Float[Tensor, "batch {size} {length}"]:
+    """A bank of Gaussian filters along one axis of the image, equations (19), (20), (25), (26).
+
+        mu^i    = centre + (i - (N - 1) / 2) delta            i = 0 .. N - 1
+        F[i, a] = exp(-(a - mu^i)^2 / 2 sigma^2) / Z^i        sum_a F[i, a] = 1
+
+    The quotient is computed as a softmax over the pixels a, which is the same number and never
+    0 / 0: however far off the image a filter lies, its row is finite and sums to 1.
+
+    Args:
+        centre: Centre of the grid along this axis, in pixels from 0.
+        delta: Stride, in pixels.
+        sigma: Standard deviation, in pixels, raised to `MIN_SIGMA` where it is less.
+        size: N, the number of filters.
+        length: Number of pixels along this axis.
+    """
+    steps = torch.arange(size, dtype=centre.dtype, device=centre.device) - (size - 1) / 2
+    pixels = torch.arange(length, dtype=centre.dtype, device=centre.device)
+    mu = centre[:, None] + steps * delta[:, None]
+    distance = (pixels - mu[:, :, None]) / sigma.clamp(min=MIN_SIGMA)[:, None, None]
+    return torch.softmax(-(distance**2) / 2, dim=-1)
+
+
+def filterbanks(window: Window, size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """F_y ``(B, size, height)`` and F_x ``(B, size, width)`` of a window."""
+    return (
+        filterbank(window.g_y, window.delta, window.sigma, size, height),
+        filterbank(window.g_x, window.delta, window.sigma, size, width),
+    )
+
+
+def read(
+    x: Float[Tensor, "batch channels height width"], window: Window, size: int
+) -> Float[Tensor, "batch channels {size} {size}"]:
+    """The glimpse of an image through a window, gamma F_y x F_x^T: equation (27).
+
+    Args:
+        x: Images. The same filters serve every channel.
+        window: One window an image.
+        size: N, the side of the glimpse.
+    """
+    f_y, f_x = (f.to(x.dtype) for f in filterbanks(window, size, x.shape[2], x.shape[3]))
+    columns = x.flatten(1, 2) @ f_x.mT  # (B, C * height, N): one product for all channels
+    glimpse = f_y[:, None] @ columns.unflatten(1, x.shape[1:3])
+    return glimpse * window.gamma.to(x.dtype)[:, None, None, None]
+
+
+def write(
+    patch: Float[Tensor, "batch channels size size"], window: Window, height: int, width: int
+) -> Float[Tensor, "batch channels {height} {width}"]:
+    """The image that a patch leaves through a window, 1/gamma F_y^T w F_x: equation (29).
+
+    Args:
+        patch: w, what to write: N x N values a channel.
+        window: One window an image.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+    """
+    f_y, f_x = (f.to(patch.dtype) for f in filterbanks(window, patch.shape[-1], height, width))
+    strokes = (patch / window.gamma.to(patch.dtype)[:, None, None, None]) @ f_x[:, None]
+    image: Tensor = f_y.mT[:, None] @ strokes
+    return image

@@ -1,0 +1,121 @@
+"""How good a model is on a set of images: bounds on the log-likelihood with their standard errors.
+
+Only bounds of one kind on one set can be compared. A `Bound` says how many samples and how long a
+chain it was computed with; the set describes itself (`drawnet.data.Images.description`).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drawnet import objective
+from drawnet.data import Images
+from drawnet.model import DRAW
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Upper bounds on -log p(x) in nats per image, averaged over a set.
+
+    Attributes:
+        nats: The variational bound with one sample of the latents an image, L^x + L^z of (12).
+        stderr: Its standard error over the images.
+        nll_x: L^x, the nats that it takes to send an image given its latents.
+        kl: L^z, the nats that it takes to send the latents.
+        kl_per_glimpse: L^z by glimpse, T numbers.
+        iw_nats: The importance-weighted bound with ``samples`` samples; None for one.
+        iw_stderr: Its standard error over the images.
+        samples: K.
+        count: How many images.
+        glimpses: T.
+    """
+
+    nats: float
+    stderr: float
+    nll_x: float
+    kl: float
+    kl_per_glimpse: list[float]
+    iw_nats: float | None
+    iw_stderr: float | None
+    samples: int
+    count: int
+    glimpses: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: DRAW,
+    images: Images,
+    *,
+    batch_size: int = 500,
+    samples: int = 1,
+    glimpses: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Bound:
+    """Bound -log p(x) over a set of images.
+
+    Args:
+        model: The network, on the device to run on.
+        images: The set, on the same device.
+        batch_size: Images at a time.
+        samples: K of the importance-weighted bound; with 1 it is left out.
+        glimpses: Length of the chain, if not the model's own.
+        seed: Of the latents, and of what is random about the images.
+        progress: Called with the images done and their number.
+
+    Raises:
+        ValueError: If the set is empty or ``samples`` is less than 1.
+    """
+    if len(images) == 0:
+        raise ValueError("expected images to evaluate on, got an empty set")
+    if samples < 1:
+        raise ValueError(f"samples must be >= 1, got {samples}")
+    bounds, divergences, weighted = [], [], []
+    done = 0
+    for x, generator in batches(images, model.canvas, batch_size, seed):
+        trace = model(x, generator=generator, glimpses=glimpses, record="last")
+        bounds.append(-objective.elbo(x, trace).double())
+        divergences.append(objective.kl(trace).double())
+        if samples > 1:
+            bound = objective.importance_weighted_bound(model, x, samples, generator)
+            weighted.append(-bound.double())
+        done += len(x)
+        if progress is not None:
+            progress(done, len(images))
+    nats, kl = torch.cat(bounds), torch.cat(divergences, dim=1).mean(1)
+    iw = torch.cat(weighted) if weighted else None
+    return Bound(
+        nats=nats.mean().item(),
+        stderr=standard_error(nats),
+        nll_x=nats.mean().item() - kl.sum().item(),
+        kl=kl.sum().item(),
+        kl_per_glimpse=kl.tolist(),
+        iw_nats=None if iw is None else iw.mean().item(),
+        iw_stderr=None if iw is None else standard_error(iw),
+        samples=samples,
+        count=len(images),
+        glimpses=len(kl),
+    )
+
+
+def batches(
+    images: Images, like: Tensor, batch_size: int, seed: int
+) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """The images in order, each batch with a generator that depends only on the seed and its place.
+
+    So the same images get the same noise whatever was drawn before.
+    """
+    for start in range(0, len(images), batch_size):
+        generator = torch.Generator(like.device).manual_seed(seed + start)
+        index = torch.arange(start, min(start + batch_size, len(images)), device=like.device)
+        x, _ = images.batch(index, generator)
+        yield x.to(like.dtype), generator
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values; infinite for a single one."""
+    return math.inf if len(values) < 2 else values.std().item() / math.sqrt(len(values))

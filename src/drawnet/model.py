@@ -1,0 +1,550 @@
+r"""DRAW: a recurrent variational autoencoder that draws.
+
+An image is not generated at once but drawn on a *canvas* over T glimpses. At each, the encoder
+compares the image with the canvas, through a window that the decoder chose; a latent z_t is
+sampled from what it saw; and the decoder, which sees nothing but the latents, adds a stroke to the
+canvas through a window of its own:
+
+    x-hat_t = x - sigma(c_{t-1})                                                        (3)
+    r_t     = read(x, x-hat_t, h_dec_{t-1})                                             (4)
+    h_enc_t = RNN_enc(h_enc_{t-1}, [r_t, h_dec_{t-1}])                                  (5)
+    z_t     ~ Q(Z_t | h_enc_t) = N(mu_t, sigma_t^2)                            (1), (2), (6)
+    h_dec_t = RNN_dec(h_dec_{t-1}, z_t)                                                 (7)
+    c_t     = c_{t-1} + write(h_dec_t)                                                  (8)
+
+To generate, z_t is sampled from the prior P(Z_t) instead, and the encoder is not used: equations
+(13) to (15). The equation numbers are those of Gregor et al., "DRAW: A Recurrent Neural Network For
+Image Generation", ICML 2015. The letters of the paper and the names here:
+
+    ===================  ================================  =====================================
+    paper                here                              note
+    ===================  ================================  =====================================
+    x, x-hat_t           ``x``, ``error``                  x-hat is the error image
+    c_t, sigma(c_t)      ``canvas``, ``mean``              the canvas holds logits
+    h_enc, h_dec         ``h_enc``, ``h_dec``              the cells are ``cell_enc``, ``cell_dec``
+    r_t, z_t, w_t        ``r``, ``z``, ``patch``
+    mu_t, sigma_t        ``mu``, ``log_sigma``             log sigma; a window has log sigma^2
+    g, delta, sigma,     `attention.Window`                in pixels from 0
+    gamma
+    F_X, F_Y, A, B       ``f_x``, ``f_y``, ``width``,
+                         ``height``
+    N, T                 ``read_size``, ``write_size``,
+                         ``glimpses``
+    L^x, L^z             `objective`                       the model states facts, no judgement
+    ===================  ================================  =====================================
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from drawnet import attention, weights
+from drawnet.attention import Window
+
+
+@dataclass(frozen=True)
+class DRAWConfig:
+    """The sizes of a DRAW network. The defaults are the paper's for MNIST (its Table 3).
+
+    Attributes:
+        image_shape: (C, H, W): channels, height and width of an image.
+        glimpses: T, the length of the chain. No weight depends on it.
+        enc_size: Width of the encoder's LSTM.
+        dec_size: Width of the decoder's LSTM.
+        z_size: Dimensions of the latent z_t of each glimpse.
+        read_size: N of the reading window, or None to read the whole image: equation (17).
+        write_size: N of the writing window, or None to write the whole canvas: equation (18).
+        prior: ``"standard"``, the paper's P(Z_t) = N(0, I), or ``"learned"``: a diagonal Gaussian
+            that is a linear function of h_dec_{t-1}, as in Gregor et al., "Towards Conceptual
+            Compression" (2016).
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    glimpses: int = 64
+    enc_size: int = 256
+    dec_size: int = 256
+    z_size: int = 100
+    read_size: int | None = 2
+    write_size: int | None = 5
+    prior: Literal["standard", "learned"] = "standard"
+
+    def __post_init__(self) -> None:
+        # Weights come with their configuration in JSON, which has lists and no tuples.
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        if len(self.image_shape) != 3:
+            raise ValueError(f"image_shape must be (C, H, W), got {self.image_shape}")
+        sizes = {
+            **{f.name: getattr(self, f.name) for f in fields(self)[1:-1]},
+            **dict(zip(("channels", "height", "width"), self.image_shape, strict=True)),
+        }
+        limits = {"glimpses": 10_000, "channels": 64, "height": 4096, "width": 4096}
+        for name, size in sizes.items():
+            if size is None and name in ("read_size", "write_size"):
+                continue
+            limit = limits.get(name, 1024 if name in ("read_size", "write_size") else 65_536)
+            if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= limit:
+                raise ValueError(f"{name} must be an integer from 1 to {limit}, got {size!r}")
+        if self.prior not in ("standard", "learned"):
+            raise ValueError(f"prior must be 'standard' or 'learned', got {self.prior!r}")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened in one run of the chain: facts, time-major, for others to judge and to draw.
+
+    Attributes:
+        canvas: c_1 to c_T as logits, ``(T, B, C, H, W)``; only c_T, ``(1, B, C, H, W)``, where
+            ``record="last"`` was asked for.
+        z: Latents, ``(T, B, Z)``.
+        mu, log_sigma: Of the distribution that z was sampled from, ``(T, B, Z)``: Q when reading
+            an image, P when generating.
+        prior_mu, prior_log_sigma: Of P(Z_t), ``(T, B, Z)``; None for N(0, I).
+        read_window, write_window: Windows of ``(T, B)`` tensors, or None: without attention, where
+            only the last canvas was recorded, and, for reading, when generating.
+        patch: What was written through the window, w_t, ``(T, B, C, N, N)``; None as the window.
+    """
+
+    canvas: Tensor
+    z: Tensor
+    mu: Tensor
+    log_sigma: Tensor
+    prior_mu: Tensor | None = None
+    prior_log_sigma: Tensor | None = None
+    read_window: Window | None = None
+    write_window: Window | None = None
+    patch: Tensor | None = None
+
+    @property
+    def mean(self) -> Tensor:
+        """sigma(c_T): the probability of ink of every pixel of the last canvas, (B, C, H, W)."""
+        return torch.sigmoid(self.canvas[-1])
+
+
+class Product(NamedTuple):
+    """A matrix that is used at every step, and its copy in the precision to multiply in."""
+
+    weight: Tensor
+    rounded: Tensor | None  # None: multiply in the weight's own precision
+
+    def __call__(self, x: Tensor, plus: Tensor) -> Tensor:
+        """``plus + x W^T``."""
+        if self.rounded is None:
+            return torch.addmm(plus, x, self.weight.t())
+        product: Tensor = LowPrecision.apply(x, self.weight, self.rounded)  # type: ignore[no-untyped-call]
+        return plus + product
+
+
+class LowPrecision(torch.autograd.Function):
+    """x W^T with rounded operands. The gradient of W still adds up over the chain unrounded."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rounded: Tensor) -> Tensor:
+        low = x.to(rounded.dtype)
+        ctx.save_for_backward(low, rounded)
+        return (low @ rounded.t()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, rounded = ctx.saved_tensors
+        low = grad.to(rounded.dtype)
+        return (low @ rounded).to(grad.dtype), (low.t() @ x).to(grad.dtype), None
+
+
+class Products(NamedTuple):
+    """The four matrix products of a step: see `DRAW.fuse`."""
+
+    encoder: Product  # [r, h_enc] -> gates
+    latent: Product  # h_enc -> mu, log sigma
+    decoder: Product  # z -> gates
+    h_dec: Product  # h_dec -> all of FromDecoder
+    latent_bias: Tensor
+    h_dec_bias: Tensor
+
+
+class FromDecoder(NamedTuple):
+    """All that is linear in h_dec, each ``(B, features)``: the pieces of the last product."""
+
+    decoder: Tensor  # its own gates of the next step
+    encoder: Tensor  # the encoder's gates of the next step
+    prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
+    read_window: Tensor  # the next window to read through; no features without attention
+    write_window: Tensor  # the window to write through now; no features without attention
+    patch: Tensor  # what to write now: C N N features, or C H W without attention
+
+
+class State(NamedTuple):
+    """What a step hands to the next. h_dec itself is used only through what is linear in it."""
+
+    canvas: Tensor
+    h_enc: Tensor
+    cell_enc: Tensor
+    cell_dec: Tensor
+    from_decoder: FromDecoder
+
+
+class Latent(NamedTuple):
+    """z of one step and the Gaussian that it was sampled from, each ``(B, Z)``."""
+
+    z: Tensor
+    mu: Tensor
+    log_sigma: Tensor
+
+
+def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """An LSTM with forget gates (Gers et al., 2000): (h, cell) from the sum of its four gates.
+
+    The gates i, f, g, o stand in the order of `torch.nn.LSTMCell`.
+    """
+    i, f, g, o = gates.chunk(4, dim=-1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * tanh(g)
+    return torch.sigmoid(o) * tanh(cell), cell
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh x = 2 sigma(2x) - 1, which on a CPU takes a tenth of the time of `torch.tanh`."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
+def glimpse(x: Tensor, canvas: Tensor, params: Tensor, size: int | None) -> Tensor:
+    """r = [read(x), read(x-hat)] with x-hat the error image: equations (3), (4), (17), (27)."""
+    both = torch.cat([x, x - torch.sigmoid(canvas)], dim=1)
+    if size is not None:
+        both = attention.read(both, attention.window(params, size, *x.shape[2:]), size)
+    return both.flatten(1)
+
+
+def stroke(
+    patch: Tensor, params: Tensor, size: int | None, image_shape: tuple[int, int, int]
+) -> Tensor:
+    """write(h_dec): equations (18), (28), (29)."""
+    channels, height, width = image_shape
+    if size is None:
+        return patch.view(-1, *image_shape)
+    window = attention.window(params, size, height, width)
+    return attention.write(patch.unflatten(1, (channels, size, size)), window, height, width)
+
+
+def step(
+    config: DRAWConfig,
+    products: Products,
+    x: Float[Tensor, "batch channels height width"] | None,
+    state: State,
+    noise: Float[Tensor, "batch z"],
+    z: Float[Tensor, "batch z"] | None = None,
+) -> tuple[State, Latent]:
+    """One glimpse: equations (3) to (8) with an image, (13) to (15) without.
+
+    Args:
+        config: The sizes.
+        products: From `DRAW.fuse`.
+        x: The images to infer from, or None to sample from the prior.
+        state: The state after the glimpse before.
+        noise: A standard normal sample, which makes z.
+        z: Latents to use as they are, instead of sampling them.
+    """
+    view, h_enc, cell_enc = state.from_decoder, state.h_enc, state.cell_enc
+    if x is not None:
+        r = glimpse(x, state.canvas, view.read_window, config.read_size)
+        gates = products.encoder(torch.cat([r, h_enc], dim=1), view.encoder)
+        h_enc, cell_enc = lstm(gates, cell_enc)
+        mu, log_sigma = products.latent(h_enc, products.latent_bias).chunk(2, dim=1)
+    elif config.prior == "learned":
+        mu, log_sigma = view.prior.chunk(2, dim=1)
+    else:
+        mu, log_sigma = torch.zeros_like(noise), torch.zeros_like(noise)
+    if z is None:
+        z = mu + log_sigma.exp() * noise
+    h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
+    view = linear_in_h_dec(config, products, h_dec)
+    canvas = state.canvas + stroke(
+        view.patch, view.write_window, config.write_size, config.image_shape
+    )
+    return State(canvas, h_enc, cell_enc, cell_dec, view), Latent(z, mu, log_sigma)
+
+
+def linear_in_h_dec(config: DRAWConfig, products: Products, h_dec: Tensor) -> FromDecoder:
+    """The last product of a step, in its pieces."""
+    sizes = [
+        4 * config.dec_size,
+        4 * config.enc_size,
+        2 * config.z_size * (config.prior == "learned"),
+        5 * (config.read_size is not None),
+        5 * (config.write_size is not None),
+        patch_features(config),
+    ]
+    return FromDecoder(*products.h_dec(h_dec, products.h_dec_bias).split(sizes, dim=1))
+
+
+def patch_features(config: DRAWConfig) -> int:
+    """How many numbers are written at each glimpse."""
+    channels, height, width = config.image_shape
+    return channels * (height * width if config.write_size is None else config.write_size**2)
+
+
+class DRAW(nn.Module):
+    """The DRAW network.
+
+    >>> model = DRAW(DRAWConfig(glimpses=8))
+    >>> trace = model(torch.rand(2, 1, 28, 28))
+    >>> trace.mean.shape
+    torch.Size([2, 1, 28, 28])
+
+    Each layer is a `torch.nn.Linear` with the name that it has in the paper; the initial canvas
+    and the initial hidden and cell states are parameters, as the paper's "learned biases".
+
+    Attributes:
+        config: The sizes.
+        step: The function of one glimpse, `step` with the configuration bound. It may be replaced
+            by a compiled one: see `drawnet.fast`.
+        precision: The type to round the operands of the matrix products to, or None.
+    """
+
+    def __init__(self, config: DRAWConfig = DRAWConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.step: Callable[..., tuple[State, Latent]] = partial(step, config)
+        self.precision: torch.dtype | None = None
+
+        channels, height, width = config.image_shape
+        enc, dec, z = config.enc_size, config.dec_size, config.z_size
+        seen = height * width if config.read_size is None else config.read_size**2
+        self.encoder = nn.Linear(2 * channels * seen + dec + enc, 4 * enc)  # of [r, h_dec, h_enc]
+        self.mu = nn.Linear(enc, z)
+        self.log_sigma = nn.Linear(enc, z)
+        self.decoder = nn.Linear(z + dec, 4 * dec)  # of [z, h_dec]
+        self.patch = nn.Linear(dec, patch_features(config))
+        self.read_window = None if config.read_size is None else nn.Linear(dec, 5)
+        self.write_window = None if config.write_size is None else nn.Linear(dec, 5)
+        self.prior = nn.Linear(dec, 2 * z) if config.prior == "learned" else None
+
+        self.canvas = nn.Parameter(torch.zeros(config.image_shape))
+        self.h_enc = nn.Parameter(torch.zeros(enc))
+        self.cell_enc = nn.Parameter(torch.zeros(enc))
+        self.h_dec = nn.Parameter(torch.zeros(dec))
+        self.cell_dec = nn.Parameter(torch.zeros(dec))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start where learning starts at once.
+
+        The paper says nothing of its initial weights, but the biases of the windows decide whether
+        the network learns at all in its first thousand steps. Filters as wide as half their
+        stride see what lies between the centres. Reading starts on half the image, where a coarse
+        grid still sees strokes. Writing starts on the whole image, with 1 / gamma = delta^2: since
+        every row of a filterbank sums to 1 over the image, a patch of ones under a wide window
+        changes the canvas by only 1 / delta^2, and gradients would be as small until gamma grew.
+        """
+        _, height, width = self.config.image_shape
+        extent = max(height, width, 2) - 1
+        for layer in (self.encoder, self.decoder):
+            bound = (layer.out_features / 4) ** -0.5  # as `torch.nn.LSTMCell`
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
+            layer.bias.data.view(4, -1)[1] = 1  # the forget gates start open
+        for head in (self.mu, self.log_sigma, self.patch, self.read_window, self.write_window):
+            if head is not None:
+                nn.init.normal_(head.weight, std=0.01)
+                nn.init.zeros_(head.bias)
+        if self.prior is not None:  # starts as N(0, I)
+            nn.init.zeros_(self.prior.weight)
+            nn.init.zeros_(self.prior.bias)
+        with torch.no_grad():
+            if self.read_window is not None and self.config.read_size is not None:
+                delta = extent / max(self.config.read_size - 1, 1) / 2
+                self.read_window.bias[2:4] = torch.tensor([2 * math.log(delta / 2), math.log(0.5)])
+            if self.write_window is not None and self.config.write_size is not None:
+                delta = extent / max(self.config.write_size - 1, 1)
+                self.write_window.bias[2] = 2 * math.log(delta / 2)
+                self.write_window.bias[4] = -2 * math.log(max(delta, 1))
+
+    def fuse(self) -> Products:
+        """Concatenate the layers into the four matrices that a step multiplies by.
+
+        Once for the whole chain: the gradient flows through the concatenation back into the layers.
+        """
+        r = self.encoder.in_features - self.config.dec_size - self.config.enc_size
+        of_r, of_h_dec, of_h_enc = self.encoder.weight.split(
+            [r, self.config.dec_size, self.config.enc_size], dim=1
+        )
+        of_z, of_own = self.decoder.weight.split([self.config.z_size, self.config.dec_size], dim=1)
+        heads = [self.prior, self.read_window, self.write_window, self.patch]
+        present = [head for head in heads if head is not None]
+        return Products(
+            encoder=self._product(of_r, of_h_enc, dim=1),
+            latent=self._product(self.mu.weight, self.log_sigma.weight),
+            decoder=self._product(of_z),
+            h_dec=self._product(of_own, of_h_dec, *(head.weight for head in present)),
+            latent_bias=torch.cat([self.mu.bias, self.log_sigma.bias]),
+            h_dec_bias=torch.cat(
+                [self.decoder.bias, self.encoder.bias, *(head.bias for head in present)]
+            ),
+        )
+
+    def _product(self, *weights: Tensor, dim: int = 0) -> Product:
+        weight = torch.cat(weights, dim=dim)
+        rounded = None if self.precision is None else weight.detach().to(self.precision)
+        return Product(weight, rounded)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        *,
+        generator: torch.Generator | None = None,
+        noise: Float[Tensor, "glimpses batch z"] | None = None,
+        glimpses: int | None = None,
+        record: Literal["all", "last"] = "all",
+    ) -> Trace:
+        """Infer the latents of images and draw from them: equations (3) to (8).
+
+        Args:
+            x: Images with values in [0, 1].
+            generator: Source of the noise that samples the latents, on the device of ``x``.
+            noise: The noise itself, standard normal.
+            glimpses: Length of the chain, if not ``config.glimpses``.
+            record: ``"all"``, or ``"last"`` to keep no canvas but c_T and no windows: what
+                training needs.
+
+        Raises:
+            ValueError: If ``x`` or ``noise`` has another shape.
+        """
+        if x.shape[1:] != self.config.image_shape:
+            expected = ", ".join(map(str, self.config.image_shape))
+            raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+        return self._run(x, len(x), generator, noise, None, glimpses, record)
+
+    def generate(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Float[Tensor, "glimpses {n} z"] | None = None,
+        z: Float[Tensor, "first {n} z"] | None = None,
+        glimpses: int | None = None,
+    ) -> Trace:
+        """Draw n images from the prior: equations (13) to (15).
+
+        Args:
+            n: How many.
+            generator: Source of the noise, on the device of the model.
+            noise: The noise itself, standard normal.
+            z: Latents of the first glimpses, to be drawn as they are; those of the remaining
+                glimpses are sampled.
+            glimpses: Length of the chain, if not ``config.glimpses``.
+
+        Raises:
+            ValueError: If ``noise`` or ``z`` has another shape.
+        """
+        return self._run(None, n, generator, noise, z, glimpses, "all")
+
+    def _run(
+        self,
+        x: Tensor | None,
+        batch: int,
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+        given: Tensor | None,
+        glimpses: int | None,
+        record: Literal["all", "last"],
+    ) -> Trace:
+        if noise is None:
+            shape = (glimpses or self.config.glimpses, batch, self.config.z_size)
+            like = self.canvas
+            noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        else:
+            expected = (glimpses or len(noise), batch, self.config.z_size)
+            if noise.shape != expected:
+                raise ValueError(f"noise must be {expected}, got {tuple(noise.shape)}")
+        if given is not None and (
+            given.shape[1:] != noise.shape[1:] or not len(given) <= len(noise)
+        ):
+            expected = (f"<= {len(noise)}", *noise.shape[1:])
+            raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
+
+        products = self.fuse()
+        state = self.initial_state(products, batch)
+        states, latents, priors = [state], [], []
+        for t, noise_t in enumerate(noise):
+            priors.append(state.from_decoder.prior)
+            z = given[t] if given is not None and t < len(given) else None
+            state, latent = self.step(products, x, state, noise_t, z)
+            latents.append(latent)
+            if record == "all":
+                states.append(state)
+        canvases = [s.canvas for s in states[1:]] or [state.canvas]
+        z, mu, log_sigma = (torch.stack(facts) for facts in zip(*latents, strict=True))
+        trace = Trace(torch.stack(canvases), z, mu, log_sigma)
+        if self.config.prior == "learned":
+            prior_mu, prior_log_sigma = torch.stack(priors).chunk(2, dim=-1)
+            trace = replace(trace, prior_mu=prior_mu, prior_log_sigma=prior_log_sigma)
+        if record == "last":
+            return trace
+        _, height, width = self.config.image_shape
+        if self.config.read_size is not None and x is not None:
+            params = torch.stack([s.from_decoder.read_window for s in states[:-1]])
+            read_window = attention.window(params, self.config.read_size, height, width)
+            trace = replace(trace, read_window=read_window)
+        if (size := self.config.write_size) is not None:
+            params = torch.stack([s.from_decoder.write_window for s in states[1:]])
+            patch = torch.stack([s.from_decoder.patch for s in states[1:]])
+            trace = replace(
+                trace,
+                write_window=attention.window(params, size, height, width),
+                patch=patch.unflatten(2, (-1, size, size)),
+            )
+        return trace
+
+    def initial_state(self, products: Products, batch: int) -> State:
+        """c_0, h_enc_0, h_dec_0 and the cells, which are learned and the same for all images."""
+        canvas, h_enc, cell_enc, h_dec, cell_dec = (
+            p.expand(batch, *p.shape).contiguous()
+            for p in (self.canvas, self.h_enc, self.cell_enc, self.h_dec, self.cell_dec)
+        )
+        view = linear_in_h_dec(self.config, products, h_dec)
+        return State(canvas, h_enc, cell_enc, cell_dec, view)
+
+    def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
+        """Let c_0 be the logits of an average image, which spares the chain from drawing it.
+
+        Args:
+            mean: The mean of the training images, in [0, 1].
+        """
+        with torch.no_grad():
+            self.canvas.copy_(torch.logit(mean, eps=1e-3))
+
+    def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
+        """Write ``model.safetensors`` and, beside it, ``config.json`` with its sha256.
+
+        Args:
+            folder: Made where it does not exist.
+            **provenance: What to remember of where the weights come from, as JSON.
+        """
+        weights.save(folder, self, asdict(self.config), provenance)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            name: A folder, the name of weights that come with the package (`weights.shipped`), or
+                the name of a repository ``user/name`` of the Hugging Face hub.
+
+        Raises:
+            weights.WeightsError: If there are none, or they are damaged, or of another model.
+        """
+        config, state = weights.load(name, cls.__name__)
+        try:
+            model = cls(DRAWConfig(**config))
+            model.load_state_dict(state)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise weights.WeightsError(f"{name}: {error}") from error
+        return model

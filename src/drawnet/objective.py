@@ -1,0 +1,112 @@
+r"""What a trace is worth: likelihoods, divergences and bounds, in nats per image.
+
+A DRAW network is trained by the variational bound on the log-likelihood of an image x,
+
+    log p(x) >= E_Q[ log D(x | c_T) - sum_t KL(Q(Z_t | h_enc_t) || P(Z_t)) ] = elbo = -(L^x + L^z)
+
+which is minus equation (12) of the paper: the nats that it takes to send the latents and then the
+image. The sign law: an `elbo` or a `log_likelihood` is better when it is higher.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from drawnet.model import DRAW, Trace
+
+
+def log_likelihood(
+    x: Float[Tensor, "batch channels height width"],
+    canvas: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, " batch"]:
+    """log D(x | c_T), the -L^x of equation (9), in nats per image.
+
+    Every pixel of every channel is an independent Bernoulli variable with the canvas as its logits.
+    For values between 0 and 1 this is the paper's cross-entropy of intensities, which is no true
+    code length.
+
+    Args:
+        x: Images with values in [0, 1].
+        canvas: Logits.
+    """
+    return -F.binary_cross_entropy_with_logits(canvas, x, reduction="none").flatten(1).sum(1)
+
+
+def kl(trace: Trace) -> Float[Tensor, "glimpses batch"]:
+    """KL(Q(Z_t | h_enc_t) || P(Z_t)), the terms of equation (10), in nats per image and glimpse.
+
+    For P = N(0, I) it is 1/2 sum_k (mu_k^2 + sigma_k^2 - log sigma_k^2 - 1) over the dimensions k
+    of z: the constant of equation (11) is T |z| / 2, not T / 2.
+    """
+    mu, log_sigma = trace.mu, trace.log_sigma
+    if trace.prior_mu is not None and trace.prior_log_sigma is not None:
+        mu = (mu - trace.prior_mu) * torch.exp(-trace.prior_log_sigma)
+        log_sigma = log_sigma - trace.prior_log_sigma
+    return (mu.square() + torch.exp(2 * log_sigma) - 2 * log_sigma - 1).sum(-1) / 2
+
+
+def elbo(x: Float[Tensor, "batch channels height width"], trace: Trace) -> Float[Tensor, " batch"]:
+    """The variational bound on log p(x) with one sample of the latents, -(L^x + L^z) of (12)."""
+    return log_likelihood(x, trace.canvas[-1]) - kl(trace).sum(0)
+
+
+def log_weight(
+    x: Float[Tensor, "batch channels height width"], trace: Trace
+) -> Float[Tensor, " batch"]:
+    """log p(x, z) / q(z | x) at the latents of the trace, whose exponential averages to p(x)."""
+    log_q = log_normal(trace.z, trace.mu, trace.log_sigma)
+    if trace.prior_mu is not None and trace.prior_log_sigma is not None:
+        log_p = log_normal(trace.z, trace.prior_mu, trace.prior_log_sigma)
+    else:
+        log_p = log_normal(trace.z, torch.zeros_like(trace.z), torch.zeros_like(trace.z))
+    return log_likelihood(x, trace.canvas[-1]) + (log_p - log_q).sum((0, -1))
+
+
+def log_normal(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """log N(z; mu, sigma^2), elementwise."""
+    standard = (z - mu) * torch.exp(-log_sigma)
+    return -standard.square() / 2 - log_sigma - math.log(2 * math.pi) / 2
+
+
+@torch.no_grad()
+def importance_weighted_bound(
+    model: Callable[..., Trace] | DRAW,
+    x: Float[Tensor, "batch channels height width"],
+    samples: int,
+    generator: torch.Generator | None = None,
+    chunk: int = 1024,
+) -> Float[Tensor, " batch"]:
+    """The importance-weighted bound on log p(x) with K samples (Burda et al., 2016).
+
+        log 1/K sum_k p(x, z_k) / q(z_k | x)    with z_k ~ q
+
+    For K = 1 it is the variational bound, with the divergence sampled too; its expectation rises
+    with K towards log p(x).
+
+    Args:
+        model: The network, or anything that maps images and a ``generator`` to a `Trace`.
+        x: Images with values in [0, 1].
+        samples: K, >= 1.
+        generator: Source of the noise, on the device of ``x``.
+        chunk: How many chains to run at a time, which bounds the memory.
+
+    Raises:
+        ValueError: If ``samples`` is less than 1.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be >= 1, got {samples}")
+    total = x.new_full((len(x),), -math.inf)
+    at_once = max(chunk // len(x), 1)
+    done = 0
+    while done < samples:
+        k = min(at_once, samples - done)
+        repeated = x.repeat(k, 1, 1, 1)
+        trace = model(repeated, generator=generator, record="last")
+        log_weights = log_weight(repeated, trace).view(k, len(x))
+        total = torch.logaddexp(total, log_weights.logsumexp(0))
+        done += k
+    return total - math.log(samples)

@@ -1,0 +1,125 @@
+"""Weights on disk: safetensors, with their configuration and their sha256 beside them.
+
+    folder/model.safetensors    the tensors, by the names of the module's parameters
+    folder/config.json          {"model", "format", "config", "sha256", "provenance"}
+
+Nothing is pickled. The sha256 is checked, since a flipped bit would load without complaint; and a
+key that is not known is refused rather than dropped, since it would be another model.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "pretrained"
+
+
+class WeightsError(ValueError):
+    """There are no such weights, or they are damaged, or of another model."""
+
+
+def shipped() -> list[str]:
+    """The names of the weights that come with the package."""
+    return sorted(folder.name for folder in SHIPPED.glob("*/") if (folder / "config.json").exists())
+
+
+def save(
+    folder: str | Path, module: nn.Module, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write the weights of a module; `load` gives them back."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    data = serialise(tensors)
+    description = {
+        "model": type(module).__name__,
+        "format": FORMAT,
+        "config": dict(config),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "provenance": dict(provenance),
+    }
+    replace_file(folder / "model.safetensors", data)
+    replace_file(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
+
+
+def load(name: str | Path, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the tensors that `save` wrote.
+
+    Args:
+        name: A folder, the name of shipped weights, or a repository of the Hugging Face hub.
+        model: Name of the class that the weights must be of.
+
+    Raises:
+        WeightsError: If there are none, or they are damaged, or of another model or format.
+    """
+    folder = locate(name)
+    description = describe(folder)
+    if description["model"] != model:
+        raise WeightsError(f"{folder}: expected weights of a {model}, got {description['model']}")
+    try:
+        data = (folder / "model.safetensors").read_bytes()
+        if (sha256 := hashlib.sha256(data).hexdigest()) != description["sha256"]:
+            expected = description["sha256"]
+            raise WeightsError(f"{folder}: model.safetensors has sha256 {sha256}, not {expected}")
+        return description["config"], parse(data)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: model.safetensors cannot be read: {error}") from error
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """The contents of ``config.json``."""
+    path = folder / "config.json"
+    try:
+        description = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    keys = {"model", "format", "config", "sha256", "provenance"}
+    if not isinstance(description, dict) or set(description) != keys:
+        found = sorted(description) if isinstance(description, dict) else type(description).__name__
+        raise WeightsError(f"{path}: expected the keys {sorted(keys)}, got {found}")
+    if description["format"] != FORMAT:
+        raise WeightsError(f"{path}: expected format {FORMAT}, got {description['format']}")
+    return description
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of weights by that name."""
+    for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):
+        if (folder / "config.json").is_file():
+            return folder
+    if Path(name).exists() or str(name).count("/") != 1:
+        raise WeightsError(
+            f"no weights at {name}: expected a folder with config.json and model.safetensors, "
+            f"or one of {', '.join(shipped()) or 'no shipped names'}"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        message = f"no folder {name}; to look on the hub, pip install drawnet[hub]"
+        raise WeightsError(message) from error
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{name}: no such folder, and the hub says: {error}") from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
