@@ -111,7 +111,7 @@ def filterbank(
     pixels = torch.arange(length, dtype=centre.dtype, device=centre.device)
     mu = centre[:, None] + steps * delta[:, None]
     distance = (pixels - mu[:, :, None]) / sigma.clamp(min=MIN_SIGMA)[:, None, None]
-    return torch.softmax(-(distance**2) / 2, dim=-1)
+    return torch.softmax(-distance.square() / 2, dim=-1)
 
 
 def filterbanks(window: Window, size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ def read(
     """
     f_y, f_x = (f.to(x.dtype) for f in filterbanks(window, size, x.shape[2], x.shape[3]))
     columns = x.flatten(1, 2) @ f_x.mT  # (B, C * height, N): one product for all channels
-    glimpse = f_y[:, None] @ columns.unflatten(1, x.shape[1:3])
+    glimpse: Tensor = f_y[:, None] @ columns.unflatten(1, x.shape[1:3])
     return glimpse * window.gamma.to(x.dtype)[:, None, None, None]
 
 

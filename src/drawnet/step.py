@@ -1,0 +1,226 @@
+"""One glimpse of DRAW, as a pure function of the state before it: `step`.
+
+The layers of the network are separate and named as in the paper, in `drawnet.DRAW`. What runs here
+is four matrix products joined by pieces without weights, with everything that is linear in h_dec
+(the decoder's own recurrence, the encoder's view of it, the prior, both windows and the patch) in
+one of them. The notation is that of `drawnet.model`.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from drawnet import attention
+
+
+@dataclass(frozen=True)
+class DRAWConfig:
+    """The sizes of a DRAW network. The defaults are the paper's for MNIST (its Table 3).
+
+    Attributes:
+        image_shape: (C, H, W): channels, height and width of an image.
+        glimpses: T, the length of the chain. No weight depends on it.
+        enc_size: Width of the encoder's LSTM.
+        dec_size: Width of the decoder's LSTM.
+        z_size: Dimensions of the latent z_t of each glimpse.
+        read_size: N of the reading window, or None to read the whole image: equation (17).
+        write_size: N of the writing window, or None to write the whole canvas: equation (18).
+        prior: ``"standard"``, the paper's P(Z_t) = N(0, I), or ``"learned"``: a diagonal Gaussian
+            that is a linear function of h_dec_{t-1}, as in Gregor et al., "Towards Conceptual
+            Compression" (2016).
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    glimpses: int = 64
+    enc_size: int = 256
+    dec_size: int = 256
+    z_size: int = 100
+    read_size: int | None = 2
+    write_size: int | None = 5
+    prior: Literal["standard", "learned"] = "standard"
+
+    def __post_init__(self) -> None:
+        # Weights come with their configuration in JSON, which has lists and no tuples.
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        if len(self.image_shape) != 3:
+            raise ValueError(f"image_shape must be (C, H, W), got {self.image_shape}")
+        sizes = {
+            **{f.name: getattr(self, f.name) for f in fields(self)[1:-1]},
+            **dict(zip(("channels", "height", "width"), self.image_shape, strict=True)),
+        }
+        limits = {"glimpses": 10_000, "channels": 64, "height": 4096, "width": 4096}
+        for name, size in sizes.items():
+            if size is None and name in ("read_size", "write_size"):
+                continue
+            limit = limits.get(name, 1024 if name in ("read_size", "write_size") else 65_536)
+            if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= limit:
+                raise ValueError(f"{name} must be an integer from 1 to {limit}, got {size!r}")
+        if self.prior not in ("standard", "learned"):
+            raise ValueError(f"prior must be 'standard' or 'learned', got {self.prior!r}")
+
+
+class Product(NamedTuple):
+    """A matrix that is used at every step, and its copy in the precision to multiply in."""
+
+    weight: Tensor
+    rounded: Tensor | None  # None: multiply in the weight's own precision
+
+    def __call__(self, x: Tensor, plus: Tensor) -> Tensor:
+        """``plus + x W^T``."""
+        if self.rounded is None:
+            return torch.addmm(plus, x, self.weight.t())
+        product: Tensor = LowPrecision.apply(x, self.weight, self.rounded)  # type: ignore[no-untyped-call]
+        return plus + product
+
+
+class LowPrecision(torch.autograd.Function):
+    """x W^T with rounded operands. The gradient of W still adds up over the chain unrounded."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rounded: Tensor) -> Tensor:
+        low = x.to(rounded.dtype)
+        ctx.save_for_backward(low, rounded)
+        return (low @ rounded.t()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, rounded = ctx.saved_tensors
+        low = grad.to(rounded.dtype)
+        return (low @ rounded).to(grad.dtype), (low.t() @ x).to(grad.dtype), None
+
+
+class Products(NamedTuple):
+    """The four matrix products of a step: see `DRAW.fuse`."""
+
+    encoder: Product  # [r, h_enc] -> gates
+    latent: Product  # h_enc -> mu, log sigma
+    decoder: Product  # z -> gates
+    h_dec: Product  # h_dec -> all of FromDecoder
+    latent_bias: Tensor
+    h_dec_bias: Tensor
+
+
+class FromDecoder(NamedTuple):
+    """All that is linear in h_dec, each ``(B, features)``: the pieces of the last product."""
+
+    decoder: Tensor  # its own gates of the next step
+    encoder: Tensor  # the encoder's gates of the next step
+    prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
+    read_window: Tensor  # the next window to read through; no features without attention
+    write_window: Tensor  # the window to write through now; no features without attention
+    patch: Tensor  # what to write now: C N N features, or C H W without attention
+
+
+class State(NamedTuple):
+    """What a step hands to the next. h_dec itself is used only through what is linear in it."""
+
+    canvas: Tensor
+    h_enc: Tensor
+    cell_enc: Tensor
+    cell_dec: Tensor
+    from_decoder: FromDecoder
+
+
+class Latent(NamedTuple):
+    """z of one step and the Gaussian that it was sampled from, each ``(B, Z)``."""
+
+    z: Tensor
+    mu: Tensor
+    log_sigma: Tensor
+
+
+def step(
+    config: DRAWConfig,
+    products: Products,
+    x: Float[Tensor, "batch channels height width"] | None,
+    state: State,
+    noise: Float[Tensor, "batch z"],
+    z: Float[Tensor, "batch z"] | None = None,
+) -> tuple[State, Latent]:
+    """One glimpse: equations (3) to (8) with an image, (13) to (15) without.
+
+    Args:
+        config: The sizes.
+        products: From `DRAW.fuse`.
+        x: The images to infer from, or None to sample from the prior.
+        state: The state after the glimpse before.
+        noise: A standard normal sample, which makes z.
+        z: Latents to use as they are, instead of sampling them.
+    """
+    view, h_enc, cell_enc = state.from_decoder, state.h_enc, state.cell_enc
+    if x is not None:
+        r = glimpse(x, state.canvas, view.read_window, config.read_size)
+        gates = products.encoder(torch.cat([r, h_enc], dim=1), view.encoder)
+        h_enc, cell_enc = lstm(gates, cell_enc)
+        mu, log_sigma = products.latent(h_enc, products.latent_bias).chunk(2, dim=1)
+    elif config.prior == "learned":
+        mu, log_sigma = view.prior.chunk(2, dim=1)
+    else:
+        mu, log_sigma = torch.zeros_like(noise), torch.zeros_like(noise)
+    if z is None:
+        z = mu + log_sigma.exp() * noise
+    h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
+    view = linear_in_h_dec(config, products, h_dec)
+    canvas = state.canvas + stroke(
+        view.patch, view.write_window, config.write_size, config.image_shape
+    )
+    return State(canvas, h_enc, cell_enc, cell_dec, view), Latent(z, mu, log_sigma)
+
+
+def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """An LSTM with forget gates (Gers et al., 2000): (h, cell) from the sum of its four gates.
+
+    The gates i, f, g, o stand in the order of `torch.nn.LSTMCell`.
+    """
+    i, f, g, o = gates.chunk(4, dim=-1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * tanh(g)
+    return torch.sigmoid(o) * tanh(cell), cell
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh x = 2 sigma(2x) - 1, which on a CPU takes a tenth of the time of `torch.tanh`."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
+def glimpse(x: Tensor, canvas: Tensor, params: Tensor, size: int | None) -> Tensor:
+    """r = [read(x), read(x-hat)] with x-hat the error image: equations (3), (4), (17), (27)."""
+    both = torch.cat([x, x - torch.sigmoid(canvas)], dim=1)
+    if size is not None:
+        both = attention.read(both, attention.window(params, size, *x.shape[2:]), size)
+    return both.flatten(1)
+
+
+def stroke(
+    patch: Tensor, params: Tensor, size: int | None, image_shape: tuple[int, int, int]
+) -> Tensor:
+    """write(h_dec): equations (18), (28), (29)."""
+    channels, height, width = image_shape
+    if size is None:
+        return patch.view(-1, *image_shape)
+    window = attention.window(params, size, height, width)
+    return attention.write(patch.unflatten(1, (channels, size, size)), window, height, width)
+
+
+def linear_in_h_dec(config: DRAWConfig, products: Products, h_dec: Tensor) -> FromDecoder:
+    """The last product of a step, in its pieces."""
+    sizes = [
+        4 * config.dec_size,
+        4 * config.enc_size,
+        2 * config.z_size * (config.prior == "learned"),
+        5 * (config.read_size is not None),
+        5 * (config.write_size is not None),
+        patch_features(config),
+    ]
+    return FromDecoder(*products.h_dec(h_dec, products.h_dec_bias).split(sizes, dim=1))
+
+
+def patch_features(config: DRAWConfig) -> int:
+    """How many numbers are written at each glimpse."""
+    channels, height, width = config.image_shape
+    return channels * (height * width if config.write_size is None else config.write_size**2)
