@@ -1,0 +1,235 @@
+"""The filters, against the paper's formulas, and by the identities that they must satisfy."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Attention
+from tiny import seeded
+from torch import Tensor
+
+from drawnet.attention import Window, filterbank, read, window, write
+
+B, C, H, W, N = 5, 3, 11, 8, 4
+SHAPES = [(11, 8, 4), (6, 13, 3), (9, 7, 2)]  # height, width, N
+
+
+def some_params(batch: int = B) -> Tensor:
+    return 0.5 * torch.randn(batch, 5, generator=seeded(1))
+
+
+def some(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=seeded(2))
+
+
+def banks(params: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    w = window(params, size, height, width)
+    return (
+        filterbank(w.g_y, w.delta, w.sigma, size, height),
+        filterbank(w.g_x, w.delta, w.sigma, size, width),
+    )
+
+
+def at(g_y: float, g_x: float, delta: float, sigma: float, gamma: float = 1.0) -> Window:
+    """One window, as a batch of one."""
+    return Window(*(torch.tensor([value]) for value in (g_y, g_x, delta, sigma, gamma)))
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SHAPES)
+def test_windows_and_filters_are_the_papers(height: int, width: int, size: int) -> None:
+    params = some_params()
+    found = window(params, size, height, width)
+    f_y, f_x = banks(params, size, height, width)
+    for k, five in enumerate(params.tolist()):
+        paper = Attention(five, size, height, width)
+        assert found.g_y[k] + 1 == pytest.approx(paper.g_y, rel=1e-12)  # pixels from 0, from 1
+        assert found.g_x[k] + 1 == pytest.approx(paper.g_x, rel=1e-12)
+        assert found.delta[k] == pytest.approx(paper.delta, rel=1e-12)
+        assert found.sigma[k] ** 2 == pytest.approx(paper.sigma2, rel=1e-12)
+        assert found.gamma[k] == pytest.approx(paper.gamma, rel=1e-12)
+        torch.testing.assert_close(f_y[k], torch.tensor(paper.F_y), rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(f_x[k], torch.tensor(paper.F_x), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SHAPES)
+def test_read_and_write_are_the_papers(height: int, width: int, size: int) -> None:
+    params, x, patch = some_params(), some(B, C, height, width), some(B, C, size, size)
+    found = window(params, size, height, width)
+    glimpse, stroke = read(x, found, size), write(patch, found, height, width)
+    assert glimpse.shape == (B, C, size, size)
+    assert stroke.shape == (B, C, height, width)
+    for k, five in enumerate(params.tolist()):
+        paper = Attention(five, size, height, width)
+        for c in range(C):
+            expected = torch.tensor(paper.read(x[k, c].tolist()))
+            torch.testing.assert_close(glimpse[k, c], expected, rtol=1e-10, atol=1e-13)
+            expected = torch.tensor(paper.write(patch[k, c].tolist()))
+            torch.testing.assert_close(stroke[k, c], expected, rtol=1e-10, atol=1e-13)
+
+
+def test_rows_sum_to_one() -> None:
+    for bank in banks(10 * some_params(), N, H, W):
+        torch.testing.assert_close(bank.sum(-1), torch.ones(B, N))
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 12])
+def test_zero_parameters_span_the_image_from_the_first_to_the_last_pixel(size: int) -> None:
+    sharp = torch.tensor([[0.0, 0, -8, 0, 0]])
+    w = window(sharp, size, 23, 23)
+    centres = w.g_x + (torch.arange(size) - (size - 1) / 2) * w.delta
+    torch.testing.assert_close(centres, torch.linspace(0, 22, size))
+    _, f_x = banks(sharp, size, 23, 23)
+    assert f_x[0, 0, 0] > 1 - 1e-12
+    assert f_x[0, -1, 22] > 1 - 1e-12
+
+
+def test_the_longer_side_sets_the_stride_of_both_axes() -> None:
+    w = window(torch.zeros(1, 5), 4, 10, 7)
+    assert w.delta.item() == pytest.approx(9 / 3)
+    assert w.g_y.item() == pytest.approx(4.5)
+    assert w.g_x.item() == pytest.approx(3.0)
+    turned = window(torch.zeros(1, 5), 4, 7, 10)
+    assert turned.delta.item() == pytest.approx(9 / 3)
+
+
+def test_a_centre_of_one_lies_one_pixel_outside() -> None:
+    w = window(torch.tensor([[-1.0, 1.0, 0, 0, 0]]), N, H, W)
+    assert w.g_x.item() == pytest.approx(-1)
+    assert w.g_y.item() == pytest.approx(H)
+
+
+def test_a_sharp_grid_of_stride_one_over_the_whole_image_is_the_identity() -> None:
+    x = some(1, C, 9, 9)
+    w = at(4, 4, 1, 0.05)
+    torch.testing.assert_close(read(x, w, 9), x)
+    torch.testing.assert_close(write(x, w, 9, 9), x)
+
+
+def test_a_sharp_grid_crops() -> None:
+    x = some(1, C, H, W)
+    torch.testing.assert_close(read(x, at(5, 3, 1, 0.05), 3), x[:, :, 4:7, 2:5])
+    pasted = torch.zeros_like(x)
+    pasted[:, :, 3:8:2, 1:6:2] = x[:, :, :3, :3]
+    torch.testing.assert_close(write(x[:, :, :3, :3], at(5, 3, 2, 0.05), H, W), pasted)
+
+
+def test_write_is_the_adjoint_of_read_but_for_the_intensity() -> None:
+    """<read(x), w> = gamma^2 <x, write(w)>: reading multiplies by gamma, writing divides by it."""
+    w, x, patch = window(some_params(), N, H, W), some(B, C, H, W), some(B, C, N, N)
+    left = (read(x, w, N) * patch).flatten(1).sum(1)
+    right = w.gamma**2 * (x * write(patch, w, H, W)).flatten(1).sum(1)
+    torch.testing.assert_close(left, right)
+
+
+def test_a_glimpse_moves_with_image_and_window() -> None:
+    x = torch.zeros(1, C, 31, 37)
+    x[:, :, 10:16, 12:20] = some(1, C, 6, 8)
+    before = read(x, at(13.3, 15.6, 1.7, 0.8), N)
+    after = read(x.roll((4, -3), (2, 3)), at(17.3, 12.6, 1.7, 0.8), N)
+    torch.testing.assert_close(before, after, rtol=0, atol=1e-14)
+
+
+def test_transposing_the_image_swaps_the_axes() -> None:
+    x = some(B, C, H, W)
+    params = some_params()
+    swapped = params[:, [1, 0, 2, 3, 4]]
+    glimpse = read(x, window(params, N, H, W), N)
+    torch.testing.assert_close(read(x.mT, window(swapped, N, W, H), N), glimpse.mT)
+    stroke = write(glimpse, window(params, N, H, W), H, W)
+    torch.testing.assert_close(write(glimpse.mT, window(swapped, N, W, H), W, H), stroke.mT)
+
+
+def test_every_channel_is_read_by_itself_through_the_same_filters() -> None:
+    w, x = window(some_params(), N, H, W), some(B, C, H, W)
+    for c in range(C):
+        alone = x[:, c : c + 1]
+        torch.testing.assert_close(read(x, w, N)[:, c : c + 1], read(alone, w, N))
+
+
+def test_every_image_has_its_own_window() -> None:
+    w, x = window(some_params(), N, H, W), some(B, C, H, W)
+    together = read(x, w, N)
+    for k in range(B):
+        alone = Window(*(value[k : k + 1] for value in w))
+        torch.testing.assert_close(together[k : k + 1], read(x[k : k + 1], alone, N))
+
+
+def test_one_filter() -> None:
+    """N = 1 would divide by zero in equation (24); the one filter sits at the centre."""
+    w = window(torch.tensor([[0.0, 0, -8, 0, math.log(2)]]), 1, 11, 7)
+    assert math.isfinite(w.delta.item())
+    x = some(1, C, 11, 7)
+    torch.testing.assert_close(read(x, w, 1), 2 * x[:, :, 5:6, 3:4])
+    dot = torch.zeros_like(x)
+    dot[:, :, 5, 3] = 0.5
+    torch.testing.assert_close(write(torch.ones(1, C, 1, 1), w, 11, 7), dot)
+
+
+def test_sigma_is_the_standard_deviation_of_a_filter() -> None:
+    f = filterbank(torch.tensor([50.0]), torch.tensor([4.0]), torch.tensor([2.5]), 3, 101)[0, 1]
+    pixels = torch.arange(101.0)
+    assert (f * pixels).sum() == pytest.approx(50, abs=1e-9)
+    assert (f * (pixels - 50) ** 2).sum() == pytest.approx(2.5**2, rel=1e-6)
+
+
+def test_gradients() -> None:
+    w = tuple(value.requires_grad_() for value in window(some_params(2), N, 6, 5))
+    x, patch = some(2, C, 6, 5).requires_grad_(), some(2, C, N, N).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *w: filterbank(w[0], w[2], w[3], N, 6), w)
+    assert torch.autograd.gradcheck(lambda x, *w: read(x, Window(*w), N), (x, *w))
+    assert torch.autograd.gradcheck(lambda p, *w: write(p, Window(*w), 6, 5), (patch, *w))
+    params = some_params(2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda params: window(params, N, 6, 5), params)
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(
+    raw=st.lists(st.floats(-1e4, 1e4, width=32), min_size=5, max_size=5),
+    size=st.sampled_from([1, 2, 5]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_no_parameters_lead_to_nan(raw: list[float], size: int, dtype: torch.dtype) -> None:
+    height, width = 28, 13
+    params = torch.tensor([raw], dtype=dtype, requires_grad=True)
+    f_y, f_x = banks(params, size, height, width)
+    for bank in (f_y, f_x):
+        assert torch.isfinite(bank).all()
+        torch.testing.assert_close(bank.sum(-1), torch.ones_like(bank[..., 0]))
+    w = window(params, size, height, width)
+    x = torch.linspace(-1, 1, height * width).view(1, 1, height, width).to(dtype).requires_grad_()
+    glimpse = read(x, w, size)
+    stroke = write(glimpse / w.gamma.to(dtype), w, height, width)
+    assert glimpse.dtype == stroke.dtype == dtype
+    assert torch.isfinite(glimpse).all()
+    assert torch.isfinite(stroke).all()
+    (glimpse.mean() + stroke.mean() + f_y.square().sum() + f_x.square().sum()).backward()
+    assert torch.isfinite(params.grad).all()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-30, 1e-15])
+def test_needles_have_gradients(sigma: float) -> None:
+    """Far below a pixel, 1 / sigma^2 overflows in single precision."""
+    values = (torch.tensor([v], dtype=torch.float32) for v in (3.2, 1.5, sigma))
+    centre, delta, width = (v.requires_grad_() for v in values)
+    f = filterbank(centre, delta, width, 2, 9)
+    torch.testing.assert_close(f.sum(-1), torch.ones(1, 2, dtype=torch.float32))
+    f[:, :, ::2].square().sum().backward()
+    for value in (centre, delta, width):
+        assert torch.isfinite(value.grad).all()
+
+
+def test_a_window_off_the_image_reads_its_nearest_border() -> None:
+    x = some(1, C, H, W)
+    glimpse = read(x, at(-300, 400, 1, 1), 2)
+    torch.testing.assert_close(glimpse, x[:, :, :1, -1:].expand(1, C, 2, 2))
+
+
+def test_windows_are_in_single_precision_at_least() -> None:
+    """In bfloat16 the pixels from 256 on are two apart."""
+    w = window(torch.zeros(1, 5, dtype=torch.bfloat16), 2, 300, 300)
+    assert {value.dtype for value in w} == {torch.float32}
+    w = window(torch.zeros(1, 5, dtype=torch.float64), 2, 300, 300)
+    assert {value.dtype for value in w} == {torch.float64}
