@@ -11,11 +11,21 @@ from drawnet.data.download import Progress
 from drawnet.data.folder import folder
 from drawnet.data.images import Images
 from drawnet.data.mnist import fashion_mnist, kmnist, mnist
+from drawnet.data.scenes import cluttered_mnist, two_digits
 from drawnet.data.store import Store
 
 SOURCES: dict[str, Callable[..., Images]] = {
     source.__name__: source
-    for source in (binarized_mnist, digits, fashion_mnist, folder, kmnist, mnist)
+    for source in (
+        binarized_mnist,
+        cluttered_mnist,
+        digits,
+        fashion_mnist,
+        folder,
+        kmnist,
+        mnist,
+        two_digits,
+    )
 }
 SPLITS = ("train", "valid", "test")
 
