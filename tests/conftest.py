@@ -1,4 +1,4 @@
-"""What all tests share: double precision, one thread, and the real data where it is at hand."""
+"""What all tests share: double precision, and the real data where it is at hand."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,11 @@ def _double_precision() -> Iterator[None]:
 
 @pytest.fixture
 def data_dir() -> Path:
-    """The folder of the real data sets; the test is skipped where it is missing."""
+    """The folder of the real data sets. Where it is missing the test is skipped, unless
+    ``DRAWNET_REQUIRE_DATA`` says that it must be there."""
     if not (REAL_DATA / "binarized_mnist").is_dir():
-        pytest.skip(f"real data sets not found in {REAL_DATA} (set DRAWNET_DATA)")
+        message = f"real data sets not found in {REAL_DATA} (set DRAWNET_DATA)"
+        if os.environ.get("DRAWNET_REQUIRE_DATA"):
+            pytest.fail(message)
+        pytest.skip(message)
     return REAL_DATA
