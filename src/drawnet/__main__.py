@@ -1,0 +1,5 @@
+"""`python -m drawnet` is the command `drawnet`."""
+
+from drawnet.cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""A recipe: everything that decides what a training does, in one frozen record.
+
+A recipe names the model, the data, the optimiser and the machine. With the same recipe a training
+on one thread gives the same weights to the last bit. Recipes are written in YAML (those that come
+with the package are in ``drawnet/recipes``), read by the command `drawnet train --recipe NAME`, and
+saved with every run, so that a run can be repeated from its folder alone.
+
+Every value is checked when its record is made: an impossible one raises a `ValueError` that names
+the field, its range and what came, before anything is allocated.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from drawnet.step import DRAWConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+MOST_GLIMPSES = 10_000
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images to learn from.
+
+    Args:
+        name: A data set that `drawnet.data.load` knows, or ``folder`` for one's own images.
+        options: What `drawnet.data.load` takes beside the name, for example
+            ``{binarize: true}`` for grey MNIST or ``{path: my/images}`` for a folder.
+    """
+
+    name: str = "digits"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How to learn: Adam, warmed up, then decayed along half a cosine, with averaged weights.
+
+    Args:
+        lr: The highest learning rate, in (0, 1].
+        warmup_steps: Steps over which the rate rises from 0, linearly.
+        final_lr: The rate at the last step, as a fraction of `lr`, in [0, 1].
+        betas: Adam's two decay rates, in [0, 1).
+        weight_decay: Decoupled weight decay (AdamW), >= 0. At 0 this is Adam itself.
+        clip: Longest allowed norm of the whole gradient, > 0. Longer ones are scaled down to it.
+        ema_decay: Decay per step of the exponential moving average of the weights, in [0, 1). The
+            averaged weights are the ones that are validated, kept and evaluated.
+        batch_size: Images per step, over all processes together.
+        epochs: Passes over the training set. Images that do not fill a batch at the end of a pass
+            are left out of it; which ones differs from pass to pass.
+        glimpse_schedule: From which epoch on (counted from 0) how many glimpses, such as
+            ``{0: 16, 20: 64}``. Empty: `model.glimpses` throughout. The parameters do not depend
+            on the number of glimpses, so a chain trained short carries on long, at a fraction of
+            the cost. The optimiser's state is kept when the number changes.
+    """
+
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    final_lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 10.0
+    ema_decay: float = 0.999
+    batch_size: int = 100
+    epochs: int = 100
+    glimpse_schedule: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(0 < self.lr <= 1, "optim.lr", "in (0, 1]", self.lr)
+        _require(0 <= self.warmup_steps <= 10**9, "optim.warmup_steps", ">= 0", self.warmup_steps)
+        _require(0 <= self.final_lr <= 1, "optim.final_lr", "in [0, 1]", self.final_lr)
+        _require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in [0, 1)", self.betas)
+        finite_decay = 0 <= self.weight_decay < math.inf
+        _require(finite_decay, "optim.weight_decay", ">= 0 and finite", self.weight_decay)
+        _require(0 < self.clip < math.inf, "optim.clip", "> 0 and finite", self.clip)
+        _require(0 <= self.ema_decay < 1, "optim.ema_decay", "in [0, 1)", self.ema_decay)
+        _require(1 <= self.batch_size <= 10**6, "optim.batch_size", "1 to 10^6", self.batch_size)
+        _require(1 <= self.epochs <= 10**6, "optim.epochs", "1 to 10^6", self.epochs)
+        for epoch, glimpses in self.glimpse_schedule.items():
+            _require(epoch >= 0, "optim.glimpse_schedule", "epochs >= 0", epoch)
+            counts = f"1 to {MOST_GLIMPSES} glimpses"
+            _require(1 <= glimpses <= MOST_GLIMPSES, "optim.glimpse_schedule", counts, glimpses)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """What to run on. The first five go to Lightning's Trainer as they are.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ...
+        devices: Devices per machine: a number, or ``auto`` for all there are.
+        num_nodes: Machines.
+        strategy: How several devices share the work: ``auto``, ``ddp``, ...
+        max_time: Stop after this time, as ``DD:HH:MM:SS``.
+        validate_every: Epochs between two validations.
+        checkpoint_minutes: Minutes between two checkpoints; there is also one after validation.
+        threads: Threads per process for torch; by default torch decides.
+        compile: Compile the step of the model: ``on``, ``off``, or ``auto`` where it pays.
+        products: Matrix products in ``fp32``, or with operands rounded to ``bf16``.
+        tensorboard: Write a log for TensorBoard beside ``metrics.csv``.
+    """
+
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    max_time: str | None = None
+    validate_every: int = 1
+    checkpoint_minutes: float = 5.0
+    threads: int | None = None
+    compile: Literal["auto", "on", "off"] = "auto"
+    products: Literal["fp32", "bf16"] = "fp32"
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.devices, int):
+            _require(1 <= self.devices <= 1024, "trainer.devices", "1 to 1024", self.devices)
+        _require(1 <= self.num_nodes <= 10**5, "trainer.num_nodes", ">= 1", self.num_nodes)
+        _require(self.validate_every >= 1, "trainer.validate_every", ">= 1", self.validate_every)
+        minutes = self.checkpoint_minutes
+        _require(0 < minutes < math.inf, "trainer.checkpoint_minutes", "> 0 and finite", minutes)
+        if self.threads is not None:
+            _require(1 <= self.threads <= 1024, "trainer.threads", "1 to 1024", self.threads)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training.
+
+    Args:
+        model: The network.
+        data: The images.
+        optim: The optimiser and its schedules.
+        trainer: The machine.
+        seed: Decides the initial weights, the order of the images and the noise, in [0, 2^32).
+    """
+
+    model: DRAWConfig = field(default_factory=DRAWConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "seed", "in [0, 2^32)", self.seed)
+
+    def glimpses(self, epoch: int) -> int:
+        """The number of glimpses T in this epoch of the training, by `optim.glimpse_schedule`."""
+        begun = [start for start in self.optim.glimpse_schedule if start <= epoch]
+        return self.optim.glimpse_schedule[max(begun)] if begun else self.model.glimpses
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The file of a shipped recipe, or of one's own.
+
+    Args:
+        name: A shipped name such as ``mnist``, or the path of a YAML file.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    if name in shipped():
+        return shipped()[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise ValueError(f"recipe must be a YAML file or one of {', '.join(shipped())}, got {name!r}")
+
+
+def _require(holds: bool, name: str, wanted: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, got {got}")

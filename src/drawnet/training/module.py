@@ -1,0 +1,155 @@
+"""The training step, as a thin Lightning module around `drawnet.DRAW`."""
+
+import copy
+import logging
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from drawnet import objective
+from drawnet.fast import accelerate
+from drawnet.model import DRAW
+from drawnet.recipe import Recipe
+from drawnet.training.checkpoint import FORMAT
+from drawnet.training.loader import Stream, reseed
+
+log = logging.getLogger(__name__)
+
+
+class Training(LightningModule):
+    """Maximise the variational bound by Adam, and follow it with averaged weights.
+
+    The average is kept as a second model beside the first, updated on the device after each step:
+    no swapping of weights around validation, and no synchronisation with the host.
+
+    A step whose gradient is not finite is skipped on the device, through the same door in fused
+    Adam that mixed-precision training uses; what is logged of the others is summed on the device.
+
+    Args:
+        recipe: The whole recipe.
+        model: The network to train; it is changed in place.
+        steps_per_epoch: Steps in a pass over the training set.
+
+    Attributes:
+        average: The network with averaged weights, which is validated and kept.
+        tally: Sums since the last reset: loss, KL, gradient norm, number of finite steps.
+        streak: Steps in a row that were not finite: the present run, and the longest.
+    """
+
+    def __init__(self, recipe: Recipe, model: DRAW, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.model = model
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.steps_per_epoch = steps_per_epoch
+        self.noise_generator: torch.Generator | None = None
+        self.tally = torch.zeros(4)  # no buffers: each process has its own
+        self.streak = torch.zeros(2)
+
+    @property
+    def epoch(self) -> int:
+        """The pass over the training set that is under way, counted from 0."""
+        return self.global_step // self.steps_per_epoch
+
+    def on_fit_start(self) -> None:
+        """Bring what is no parameter to the device, and choose how it computes."""
+        self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
+        settings = self.recipe.trainer
+        for choice in accelerate(self.model, compile=settings.compile, products=settings.products):
+            if self.trainer.is_global_zero:
+                log.info(choice)
+
+    def training_step(self, x: Tensor, _: int) -> Tensor:
+        """The loss -elbo of a batch ``x (B, C, H, W)``, in nats per image."""
+        trace = self.model(x, noise=self._noise(len(x)), record="last")
+        kl = objective.kl(trace).sum(0).mean()
+        loss = kl - objective.log_likelihood(x, trace.canvas[-1]).mean()
+        self._last = torch.stack([loss.detach(), kl.detach()])
+        # A loss that is not finite makes the gradient so, on every process.
+        return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
+
+    def _noise(self, count: int) -> Tensor:
+        """Noise of this step ``(T, B, Z)``: a slice of the whole batch's, whoever computes it."""
+        if self.noise_generator is None:
+            self.noise_generator = torch.Generator(self.device)
+        glimpses = self.recipe.glimpses(self.epoch)
+        whole = (glimpses, self.recipe.optim.batch_size, self.model.config.z_size)
+        reseed(self.noise_generator, self.recipe.seed, Stream.LATENTS, self.global_step)
+        noise = torch.randn(whole, generator=self.noise_generator, device=self.device)
+        first = self.global_rank * count
+        return noise[:, first : first + count]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Fused AdamW, and a linear warm-up followed by half a cosine."""
+        optim = self.recipe.optim
+        adam = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=optim.lr,
+            betas=optim.betas,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+        total = optim.epochs * self.steps_per_epoch
+
+        def factor(step: int) -> float:
+            if step < optim.warmup_steps:
+                return (step + 1) / optim.warmup_steps
+            done = (step - optim.warmup_steps) / max(1, total - optim.warmup_steps)
+            cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+            return optim.final_lr + (1 - optim.final_lr) * cosine
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip the global norm, keep the tally, and tell Adam to skip what is not finite."""
+        clip = self.recipe.optim.clip
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        finite = norm.isfinite()
+        adam = self.optimizers(use_pl_optimizer=False)
+        adam.found_inf = 1 - finite.float()  # type: ignore[union-attr]
+        values = torch.cat([self._last, torch.stack([norm, torch.ones_like(norm)])])
+        self.tally += torch.where(finite, values, 0.0)
+        self.streak[0] = (self.streak[0] + 1) * ~finite
+        self.streak[1] = self.streak.max()
+
+    @torch.no_grad()
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and move the average towards the new weights.
+
+        Early on the average follows faster, so that the initial weights are soon forgotten.
+        """
+        with torch.enable_grad():
+            super().optimizer_step(*args, **kwargs)
+        step = self.global_step
+        decay = min(self.recipe.optim.ema_decay, step / (step + 10))
+        weights = [weight.detach() for weight in self.model.parameters()]
+        torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record the recipe, on how many processes it ran, and the sums under way."""
+        checkpoint["drawnet"] = {
+            "format": FORMAT,
+            "recipe": asdict(self.recipe),
+            "world_size": self.trainer.world_size,
+            "tally": self.trainer.strategy.reduce(self.tally.clone(), reduce_op="mean"),
+            "streak": self.streak,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums; say so if the number of processes has changed."""
+        self.tally = checkpoint["drawnet"]["tally"]
+        self.streak = checkpoint["drawnet"]["streak"]
+        before, now = checkpoint["drawnet"]["world_size"], self.trainer.world_size
+        if before != now:
+            log.warning(
+                "the checkpoint is of %d processes, this is a training on %d: the same images in "
+                "the same order, but sums round differently",
+                before,
+                now,
+            )

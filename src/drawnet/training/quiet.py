@@ -1,0 +1,38 @@
+"""Lightning without its advertisements, and without warnings that do not apply here."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IRRELEVANT = (
+    # The set is in memory on the device: there are no workers to add.
+    ".*does not have many workers.*",
+    # The log takes its rows itself, every 50 steps.
+    ".*smaller than the logging interval.*",
+    # Validation is the watch's, not Lightning's.
+    ".*you have defined a `val_dataloader` but.*",
+    # A run folder is meant to be gone on with.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # What to run on is the recipe's choice.
+    ".*available but not used.*",
+    # Lightning's own use of torch.
+    ".*isinstance.treespec, LeafSpec.*",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back Lightning's notices, its irrelevant warnings, and nothing else."""
+    notices = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [notice.level for notice in notices]
+    for notice in notices:
+        notice.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in IRRELEVANT:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for notice, level in zip(notices, levels, strict=True):
+            notice.setLevel(level)

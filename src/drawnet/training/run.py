@@ -1,0 +1,217 @@
+"""A whole training, from a recipe to a folder with weights."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from drawnet import data
+from drawnet.data import Images
+from drawnet.model import DRAW
+from drawnet.recipe import Recipe
+from drawnet.training import checkpoint
+from drawnet.training.checkpoint import AtomicCheckpointIO, CheckpointError
+from drawnet.training.loader import Batches, Stream, reseed
+from drawnet.training.log import Log, MetricsCSV, Progress
+from drawnet.training.module import Training
+from drawnet.training.quiet import quiet
+from drawnet.training.run_folder import RunFolder, software_and_machine
+from drawnet.training.validate import Validation
+from drawnet.training.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    resume: bool | str | Path = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> Validation:
+    """Train a network by a recipe and leave its averaged weights in ``out/weights``.
+
+    Args:
+        recipe: What to do.
+        out: The run folder; see `RunFolder` for what it will hold.
+        data_dir: Where the data sets are; see `drawnet.data.load`.
+        resume: Go on from the newest whole checkpoint in `out`, or from the checkpoint named. The
+            resumed training equals the unbroken one bit for bit.
+        overwrite: Begin anew in a folder that holds a run, and remove that run.
+        progress: Show a progress bar; by default where the output is a terminal.
+
+    Returns:
+        The best validation, whose weights were kept.
+
+    Raises:
+        ValueError: If the recipe does not fit the data, or `out` holds a run and neither `resume`
+            nor `overwrite` is given, or the checkpoint is of another recipe.
+        DataError: If data is missing or damaged.
+        CheckpointError: If there is no whole checkpoint to resume from.
+        OSError: If `out` cannot be written.
+        Interrupted: After SIGTERM or SIGINT, with a checkpoint saved.
+        Diverged: If ten steps in a row were not finite, with a checkpoint of the last finite state.
+    """
+    folder = RunFolder(Path(out))
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    if first and folder.holds_a_run() and not (resume or overwrite):
+        raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
+    resume_path, step = _checkpoint_to_resume(folder, recipe, resume)
+    train_images, valid_images = (
+        data.load(recipe.data.name, split, data_dir, **recipe.data.options)
+        for split in ("train", "valid")
+    )
+    if train_images.image_shape != tuple(recipe.model.image_shape):
+        raise ValueError(
+            f"model.image_shape must be {train_images.image_shape}, the shape of "
+            f"{recipe.data.name}, got {tuple(recipe.model.image_shape)}"
+        )
+    if recipe.trainer.threads is not None:
+        torch.set_num_threads(recipe.trainer.threads)
+    steps_per_epoch = _steps_per_epoch(train_images, recipe)
+    with quiet():
+        logs = Log()
+        watch = Watch(valid_images, folder, _keeper(folder, recipe, train_images))
+        shows = sys.stderr.isatty() if progress is None else progress
+        trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows)
+        device = trainer.strategy.root_device
+        watch.images = valid_images.to(device)
+        batches = Batches(
+            train_images.to(device),
+            recipe.optim.batch_size,
+            recipe.optim.epochs,
+            recipe.seed,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        module = Training(recipe, _network(recipe, train_images), steps_per_epoch)
+        if first:
+            folder.begin(recipe, overwrite and not resume)
+            trainer.loggers = _loggers(folder, recipe, step)
+        trainer.fit(module, batches, ckpt_path=resume_path, weights_only=True)
+    assert watch.best is not None
+    return watch.best
+
+
+def _checkpoint_to_resume(
+    folder: RunFolder, recipe: Recipe, resume: bool | str | Path
+) -> tuple[Path | None, int]:
+    """The checkpoint to go on from, if any, and its step."""
+    if resume is False:
+        return None, 0
+    path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
+    saved = checkpoint.load(path)
+    theirs, ours = _fixed(saved["drawnet"]["recipe"]), _fixed(asdict(recipe))
+    different = [key for key in ours if theirs.get(key) != ours[key]]
+    if different or theirs.keys() != ours.keys():
+        names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
+        raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
+    return path, saved["global_step"]
+
+
+def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed training must have in common with the one before, by dotted name."""
+    fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
+    fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
+    fixed["optim.batch_size"] = recipe["optim"]["batch_size"]
+    fixed["seed"] = recipe["seed"]
+    return fixed
+
+
+def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
+    return Batches(images, recipe.optim.batch_size, 1, recipe.seed).steps_per_epoch
+
+
+def _network(recipe: Recipe, images: Images) -> DRAW:
+    """The untrained network; its first canvas is the mean of the training images."""
+    state = torch.random.get_rng_state()
+    reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
+    model = DRAW(recipe.model)
+    torch.random.set_rng_state(state)
+    return model
+
+
+def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCSV(folder.metrics, step)]
+    if recipe.trainer.tensorboard:
+        loggers.append(TensorBoardLogger(folder.path, name="", version="tensorboard"))
+    return loggers
+
+
+def _trainer(
+    recipe: Recipe,
+    steps_per_epoch: int,
+    watch: Watch,
+    logs: Log,
+    shows: bool,
+) -> Trainer:
+    """Lightning's Trainer. The whole training is one of its epochs, so that it can be resumed
+    anywhere in the same way, and the bar shows the time left of the whole."""
+    settings = recipe.trainer
+    callbacks: list[Callback] = [logs]
+    if settings.max_time is not None:
+        callbacks.append(Timer(settings.max_time, interval="step", verbose=False))
+    callbacks.append(watch)
+    if shows:
+        callbacks.append(Progress(logs))
+    try:
+        return Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            max_epochs=-1,
+            max_steps=recipe.optim.epochs * steps_per_epoch,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=shows,
+            use_distributed_sampler=False,
+            log_every_n_steps=10**9,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+
+
+def _keeper(
+    folder: RunFolder, recipe: Recipe, images: Images
+) -> Callable[[Training, Validation, float], None]:
+    """What keeps the averaged weights of a validation, and writes down where they come from."""
+
+    def keep(module: Training, result: Validation, seconds: float) -> None:
+        # The weights say the number of glimpses they were judged with.
+        weights = DRAW(replace(recipe.model, glimpses=result.glimpses))
+        weights.load_state_dict(module.average.state_dict())
+        facts = {
+            "data": images.description,
+            "data_name": recipe.data.name,
+            "data_options": recipe.data.options,
+            "seed": recipe.seed,
+            "epochs": result.step / module.steps_per_epoch,
+            "steps": result.step,
+            "glimpses": result.glimpses,
+            "hours": round(seconds / 3600, 4),
+            "processes": module.trainer.world_size,
+            "validation_nats": result.loss,
+            "validation_kl": result.kl,
+            **software_and_machine(),
+        }
+        weights.save_pretrained(folder.weights, **facts)
+        folder.write_provenance(facts)
+
+    return keep

@@ -1,0 +1,118 @@
+"""The folder of one training, and what lies where in it."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+import drawnet
+from drawnet.recipe import Recipe
+from drawnet.training import checkpoint
+from drawnet.training.checkpoint import write_atomically
+
+
+class RunFolder:
+    """Where a training writes.
+
+    ::
+
+        recipe.yaml       the whole recipe, with nothing left to defaults
+        metrics.csv       the log; tensorboard/ the same for TensorBoard
+        checkpoints/      step-*.ckpt, the newest and the one before
+        weights/          the averaged weights with the best validation bound, for `from_pretrained`
+        provenance.json   how those weights came to be
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.metrics = path / "metrics.csv"
+        self.checkpoints = path / "checkpoints"
+        self.weights = path / "weights"
+        self.provenance = path / "provenance.json"
+
+    def holds_a_run(self) -> bool:
+        """Whether a training has been here."""
+        return self.recipe.exists() or self.checkpoints.exists() or self.weights.exists()
+
+    def begin(self, recipe: Recipe, overwrite: bool) -> None:
+        """Make the folder and write the recipe; an earlier run is removed if asked for.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if overwrite:
+            for folder in (self.checkpoints, self.weights, self.path / "tensorboard"):
+                shutil.rmtree(folder, ignore_errors=True)
+            self.metrics.unlink(missing_ok=True)
+            self.provenance.unlink(missing_ok=True)
+        text = yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)
+        write_atomically(self.recipe, text.encode())
+        self.checkpoints.mkdir(exist_ok=True)
+        checkpoint.sweep(self.path)
+        checkpoint.sweep(self.checkpoints)
+
+    def write_provenance(self, facts: dict[str, Any]) -> None:
+        """Write where the weights come from."""
+        write_atomically(self.provenance, (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def software_and_machine() -> dict[str, str | None]:
+    """What a training runs on, as far as it can matter for its numbers."""
+    return {
+        "drawnet": drawnet.__version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML and JSON."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with a + where files were changed."""
+    here = ["git", "-C", os.fspath(Path(__file__).parent)]
+    try:
+        inside = subprocess.run(
+            [*here, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
+        )
+        if inside.returncode:
+            return None
+        described = subprocess.run(
+            [*here, "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None
+
+
+def _processor() -> str:
+    """The name of the CPU, as people know it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

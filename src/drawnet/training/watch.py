@@ -1,0 +1,170 @@
+"""What happens between the steps: validate, save, and stop in time and in order."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from drawnet.data import Images
+from drawnet.training import checkpoint
+from drawnet.training.log import record
+from drawnet.training.module import Training
+from drawnet.training.run_folder import RunFolder
+from drawnet.training.validate import Validation, validate
+
+MOST_SKIPPED = 10
+"""So many steps in a row that are not finite end the training."""
+
+EVERY = 10
+"""Steps between two looks at what only the device, or another process, knows."""
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """A signal ended the training; a checkpoint is saved.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"interrupted by signal {signal}")
+        self.signal = signal
+
+
+class Diverged(Exception):
+    """Too many steps in a row were not finite; a checkpoint of the last finite state is saved."""
+
+
+class Watch(Callback):
+    """Look after a training between its steps.
+
+    Everything happens at the end of a step, so that each checkpoint is one of a whole step, and a
+    resumed training goes on bit for bit. All processes decide alike.
+
+    Args:
+        images: The validation set, on the device.
+        folder: Where checkpoints and weights go.
+        keep: Called with each best validation so far and the seconds it took, to keep its weights.
+    """
+
+    def __init__(
+        self, images: Images, folder: RunFolder, keep: Callable[[Training, Validation, float], None]
+    ) -> None:
+        self.images = images
+        self.folder = folder
+        self.keep = keep
+        self.best: Validation | None = None
+        self.latest: Validation | None = None
+        self.seconds = 0.0
+        self._signal = 0
+        self._since = time.monotonic()
+        self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best and the latest validation, and the time spent."""
+        self._count_time()
+        return {
+            "best": self.best and tuple(self.best),
+            "latest": self.latest and tuple(self.latest),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.best = state_dict["best"] and Validation(*state_dict["best"])
+        self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
+        self.seconds = state_dict["seconds"]
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Take the signals over from Lightning, which by default exits 0 and saves nothing."""
+        assert isinstance(module, Training)
+        self._since = self._saved_at = time.monotonic()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        step = trainer.global_step
+        if self._validation_due(module, step) and (self.latest is None or self.latest.step < step):
+            self._validate(trainer, module)  # a signal had cut it short
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Validate, save and stop, as each is due."""
+        assert isinstance(module, Training)
+        step = trainer.global_step
+        last = step == trainer.max_steps or trainer.should_stop
+        validated = last or self._validation_due(module, step)
+        if validated:
+            self._validate(trainer, module)
+        diverged, number, due = self._agree(trainer, module, step, now=validated)
+        if validated or diverged or number or due:
+            self._save(trainer, step)
+        if diverged:
+            raise Diverged(f"the gradient was not finite for {MOST_SKIPPED} steps in a row")
+        if number and not last:
+            raise Interrupted(number)
+
+    def _validation_due(self, module: Training, step: int) -> bool:
+        return (
+            step > 0 and step % (module.recipe.trainer.validate_every * module.steps_per_epoch) == 0
+        )
+
+    def _validate(self, trainer: Trainer, module: Training) -> None:
+        result = validate(trainer, module, self.images, stop=lambda: self._signal != 0)
+        if result is None:
+            return
+        self.latest = result
+        record(trainer, {"valid_loss": result.loss, "valid_kl": result.kl}, module)
+        if trainer.is_global_zero:
+            log.info(
+                "epoch %.4g of %d: validation %.3f nats (KL %.3f), %d glimpses, %s",
+                result.step / module.steps_per_epoch,
+                module.recipe.optim.epochs,
+                result.loss,
+                result.kl,
+                result.glimpses,
+                timedelta(seconds=round(self.seconds + time.monotonic() - self._since)),
+            )
+        if result.beats(self.best):
+            self.best = self.latest
+            if trainer.is_global_zero:
+                self._count_time()
+                self.keep(module, self.best, self.seconds)
+
+    def _agree(
+        self, trainer: Trainer, module: Training, step: int, now: bool
+    ) -> tuple[bool, int, bool]:
+        """Whether to give up, which signal came, and whether to save: the same on all processes."""
+        due = time.monotonic() - self._saved_at > 60 * module.recipe.trainer.checkpoint_minutes
+        if step % EVERY and not now:
+            alone = trainer.world_size == 1
+            return (False, self._signal, due) if alone else (False, 0, False)
+        diverged = bool(module.streak[1] >= MOST_SKIPPED)
+        if trainer.world_size == 1:
+            return diverged, self._signal, due
+        state = torch.tensor([diverged, self._signal, due], device=module.device)
+        torch.distributed.all_reduce(state, torch.distributed.ReduceOp.MAX)
+        diverged, number, due = state.tolist()
+        return bool(diverged), number, bool(due)
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        trainer.save_checkpoint(checkpoint.path_of(self.folder.checkpoints, step))
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            for path in checkpoint.saved(self.folder.checkpoints)[checkpoint.KEPT :]:
+                trainer.strategy.remove_checkpoint(path)
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
