@@ -41,7 +41,6 @@ def trace() -> Trace:
         start=normal(C, H, W),
         patch=normal(T, B, C, WRITE, WRITE),
         read_size=READ,
-        write_size=WRITE,
     )
 
 
@@ -181,6 +180,18 @@ def test_frames_show_the_canvas_from_its_start_to_its_end(trace: Trace) -> None:
         assert torch.equal(pixels(frame), pixels(expected))
 
 
+def test_a_trace_without_its_start_begins_after_the_first_glimpse(trace: Trace, x: Tensor) -> None:
+    told, untold = animate(trace, x), animate(replace(trace, start=None), x)
+    assert len(untold) == T
+    for frame, same in zip(told[1:], untold, strict=True):
+        assert torch.equal(pixels(frame), pixels(same))
+
+
+def test_a_trace_of_the_last_canvas_only_cannot_be_animated(trace: Trace) -> None:
+    with pytest.raises(ValueError, match="record='all'"):
+        animate(replace(trace, canvas=trace.canvas[-1:]))
+
+
 def marks(frame: Image.Image, plain: Image.Image) -> Tensor:
     return (pixels(frame) != pixels(plain)).any(-1)
 
@@ -217,9 +228,7 @@ def test_windows_have_their_colours(trace: Trace) -> None:
 
 
 def test_without_attention_there_are_no_windows(trace: Trace, x: Tensor) -> None:
-    blind = replace(
-        trace, read_window=None, write_window=None, patch=None, read_size=None, write_size=None
-    )
+    blind = replace(trace, read_window=None, write_window=None, patch=None, read_size=None)
     for frame, plain in zip(animate(blind, x), animate(trace, x, windows=False), strict=True):
         assert torch.equal(pixels(frame), pixels(plain))
 

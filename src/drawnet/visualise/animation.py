@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet import objective
-from drawnet.attention import Window
 from drawnet.model import Trace
 from drawnet.visualise import paint
 
@@ -47,8 +46,9 @@ def animate(
         kl: Whether to draw the bars. There are none without ``x``.
 
     Returns:
-        T + 1 pictures, all of one size.
+        T + 1 pictures, all of one size; T where the trace does not tell its start.
     """
+    paint.check_complete(trace)
     glimpses, batch = trace.canvas.shape[:2]
     if x is not None and x.shape != trace.canvas.shape[1:]:
         raise ValueError(f"x must be {tuple(trace.canvas.shape[1:])}, got {tuple(x.shape)}")
@@ -58,15 +58,20 @@ def animate(
         nats = paint.to_array(objective.kl(trace)).T
         nats /= max(nats.max(), 1e-9)
 
+    canvases = list(trace.canvas)
+    if trace.start is not None:
+        canvases.insert(0, trace.start.expand_as(canvases[0]))
     frames = []
-    for t in range(-1, glimpses):
-        logits = trace.canvas[t] if t >= 0 else trace.start.expand(trace.canvas.shape[1:])
+    for t, logits in enumerate(canvases, start=glimpses - len(canvases)):
         canvas = paint.to_pictures(torch.sigmoid(logits), scale)
         inputs = [picture.copy() for picture in above]
         if windows and t >= 0:
-            if inputs:
-                _outline(inputs[0], trace.read_window, trace.read_size, t, paint.READ_COLOUR, scale)
-            _outline(canvas, trace.write_window, trace.write_size, t, paint.WRITE_COLOUR, scale)
+            if inputs and trace.read_window is not None and trace.read_size is not None:
+                seen = paint.outline(paint.at(trace.read_window, t), trace.read_size)
+                paint.paint_outline(inputs[0], seen, paint.READ_COLOUR, scale)
+            if trace.write_window is not None and trace.patch is not None:
+                written = paint.outline(paint.at(trace.write_window, t), trace.patch.shape[-1])
+                paint.paint_outline(canvas, written, paint.WRITE_COLOUR, scale)
         below = []
         if x is not None and kl:
             height, width = canvas.shape[1:3]
@@ -74,19 +79,6 @@ def animate(
         cells = paint.stack([*inputs, canvas, *below], gap // 4)
         frames.append(paint.to_image(paint.mosaic(cells, columns, gap)))
     return frames
-
-
-def _outline(
-    pictures: paint.Array,
-    window: Window | None,
-    size: int | None,
-    t: int,
-    colour: tuple[float, ...],
-    scale: int,
-) -> None:
-    if window is not None and size is not None:
-        at_t = Window(*(number[t] for number in window))
-        paint.paint_outline(pictures, paint.outline(at_t, size), colour, scale)
 
 
 def save_animation(

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.attention import Window
+from drawnet.model import Trace
 
 Array = NDArray[np.float64]
 
@@ -58,6 +59,16 @@ def outline(window: Window, size: int) -> Outline:
     g_y, g_x, delta, sigma = (to_array(number) for number in window[:4])
     reach = (size - 1) / 2 * delta
     return Outline(g_y - reach, g_x - reach, g_y + reach, g_x + reach, sigma)
+
+
+def at(window: Window, t: int) -> Window:
+    """The windows of one glimpse, counted from 0, out of those of a trace."""
+    return Window(*(number[t] for number in window))
+
+
+def check_complete(trace: Trace) -> None:
+    if len(trace.canvas) != len(trace.z):
+        raise ValueError("the trace holds its last canvas only: run the model with record='all'")
 
 
 def to_array(values: Tensor) -> Array:

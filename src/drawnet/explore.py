@@ -1,0 +1,138 @@
+"""Walk through the latents: from one image to another, and from a few latents to many drawings.
+
+A drawing is decided by a chain of standard normal numbers, one vector a glimpse: z_t itself where
+the prior is N(0, I), and (z_t - prior mean) / prior sigma where it is learned. `unroll` finds the
+chain that redraws a given image, and `DRAW.generate` draws any chain, so that to change a drawing
+is to change its chain: mix it with another (`interpolate`) or keep its beginning (`redraw`,
+`transmit`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from drawnet.model import DRAW, Trace
+from drawnet.objective import kl
+
+
+def unroll(trace: Trace) -> Float[Tensor, "glimpses batch z"]:
+    """The standard normal numbers behind a trace: ``model.generate(B, noise=...)`` redraws it."""
+    if trace.prior_mu is None or trace.prior_log_sigma is None:
+        return trace.z
+    return (trace.z - trace.prior_mu) * torch.exp(-trace.prior_log_sigma)
+
+
+@torch.no_grad()
+def interpolate(
+    model: DRAW,
+    start: Float[Tensor, "channels height width"],
+    end: Float[Tensor, "channels height width"],
+    *,
+    steps: int = 11,
+) -> Trace:
+    """Drawings on the way from one image to another.
+
+    The chain of each image is read off the means of Q. Between them it moves along the great circle
+    from the one to the other: the straight line would pass through shorter chains than the prior
+    makes, and short chains are dull drawings.
+
+    Args:
+        model: The model that draws.
+        start: An image, in [0, 1].
+        end: Another.
+        steps: How many drawings, >= 2; the first is of ``start``, the last of ``end``.
+
+    Returns:
+        The trace of a batch of ``steps`` drawings.
+    """
+    if steps < 2:
+        raise ValueError(f"steps must be >= 2, got {steps}")
+    config = model.config
+    pair = torch.stack([start, end])
+    mean = unroll(model(pair, noise=pair.new_zeros(config.glimpses, 2, config.z_size)))
+    one, other = mean[:, :1], mean[:, 1:]
+    cosine = cosine_similarity(one.flatten(), other.flatten(), dim=0)
+    angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
+    share = torch.linspace(0, 1, steps, dtype=mean.dtype, device=mean.device)[:, None]
+    between = torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other
+    return model.generate(steps, noise=between / torch.sin(angle))
+
+
+@torch.no_grad()
+def redraw(
+    model: DRAW, trace: Trace, keep: int, *, n: int = 1, generator: torch.Generator | None = None
+) -> Trace:
+    """Drawings that begin as those of a trace and end otherwise.
+
+    Args:
+        model: The model that made the trace.
+        trace: What it drew, with T glimpses.
+        keep: How many glimpses to keep, from 0 to T. The latents of the others are drawn afresh
+            from the prior.
+        n: How many drawings to make of each.
+        generator: Where the fresh latents come from.
+
+    Returns:
+        The trace of B * n drawings: drawing j of image i is number ``i * n + j``.
+    """
+    chain = unroll(trace).repeat_interleave(n, dim=1)
+    _check_keep(keep, len(chain))
+    return model.generate(chain.shape[1], noise=_begin(chain, _fresh(chain, generator), keep))
+
+
+class Transmission(NamedTuple):
+    """Pictures from the first latents of images, and what those cost.
+
+    Attributes:
+        keep: How many glimpses were sent, K numbers.
+        pictures: ``(K, B, C, H, W)``, in [0, 1].
+        nats: ``(K, B)``: the KL divergences of the glimpses sent, added up.
+    """
+
+    keep: tuple[int, ...]
+    pictures: Tensor
+    nats: Tensor
+
+
+@torch.no_grad()
+def transmit(
+    model: DRAW, trace: Trace, keep: Sequence[int], *, generator: torch.Generator | None = None
+) -> Transmission:
+    """Progressive compression: what is seen of images when only their first latents are sent.
+
+    The receiver draws the other latents from the prior. It draws them once, so that from one number
+    of glimpses to the next a picture changes only for what was sent. The cost of sending z_1 to z_k
+    is the sum of their KL divergences, which bits-back coding attains.
+
+    Args:
+        model: The model that made the trace.
+        trace: What it did to reconstruct the images, with T glimpses.
+        keep: The numbers of glimpses to send, each from 0 to T.
+        generator: Where the other latents come from.
+    """
+    chain = unroll(trace)
+    for number in keep:
+        _check_keep(number, len(chain))
+    fresh = _fresh(chain, generator)
+    chains = torch.cat([_begin(chain, fresh, number) for number in keep], dim=1)
+    pictures = model.generate(chains.shape[1], noise=chains).mean.unflatten(0, (len(keep), -1))
+    cost = kl(trace)
+    nats = torch.stack([cost[:number].sum(0) for number in keep])
+    return Transmission(tuple(keep), pictures, nats)
+
+
+def _begin(chain: Tensor, fresh: Tensor, keep: int) -> Tensor:
+    return torch.cat([chain[:keep], fresh[keep:]])
+
+
+def _fresh(chain: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(chain.shape, generator=generator, dtype=chain.dtype, device=chain.device)
+
+
+def _check_keep(keep: int, glimpses: int) -> None:
+    if not 0 <= keep <= glimpses:
+        raise ValueError(f"keep must be from 0 to {glimpses} glimpses, got {keep}")

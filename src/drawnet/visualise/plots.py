@@ -1,0 +1,187 @@
+"""Film strips and curves, as matplotlib figures that print well.
+
+Windows, lines and words are vectors; images are enlarged first, so that no viewer smooths their
+pixels away. ``figure.savefig("strip.pdf")`` saves a figure; so it does as SVG, or as PNG.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+from torch import Tensor
+
+from drawnet import objective
+from drawnet.model import Trace
+from drawnet.visualise import paint
+
+PAGE_WIDTH = 6.75
+"""Inches: the width of the text on a page of the paper."""
+TEXT: dict[str, Any] = {"fontsize": 8, "color": "0.15"}
+LINE = 0.7
+"""Points: the width of the line along the middle of a border."""
+ENLARGE = 8
+"""Images are stored in figures with squares of this side for pixels."""
+
+
+def strip(
+    trace: Trace,
+    x: Float[Tensor, "batch channels height width"] | None = None,
+    *,
+    steps: int = 11,
+    windows: bool = True,
+) -> Figure:
+    """The canvas of every image after some of its glimpses, one row an image: figures 1, 7 and 10.
+
+    Args:
+        trace: What the model did, with T glimpses.
+        x: The images that were reconstructed, in [0, 1]; they make a first column of their own.
+        steps: How many glimpses to show, >= 1, evenly spread and ending with the last.
+        windows: Whether to draw the write windows. There are none without attention.
+    """
+    paint.check_complete(trace)
+    glimpses, batch, _, height, width = trace.canvas.shape
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    shown = sorted({round(t) for t in np.linspace(glimpses, 1, steps)})
+    images = [torch.sigmoid(trace.canvas[t - 1]) for t in shown]
+    titles = [str(t) for t in shown]
+    if x is not None:
+        images, titles = [x, *images], ["image", *titles]
+    cells = torch.stack(images, 1).flatten(0, 1)
+    figure, axes = mosaic(cells, len(titles), titles)
+    if windows and trace.write_window is not None and trace.patch is not None:
+        for column, t in enumerate(shown, start=len(titles) - len(shown)):
+            at_t = paint.at(trace.write_window, t - 1)
+            rectangles = paint.outline(at_t, trace.patch.shape[-1])
+            for row in range(batch):
+                corner = row * (height + gap(height)), column * (width + gap(height))
+                draw_outline(axes, rectangles, row, paint.WRITE_COLOUR, corner, (height, width))
+    return figure
+
+
+def gap(height: int) -> int:
+    """The pixels of white between images of this height in a figure."""
+    return max(height // 14, 1)
+
+
+def mosaic(
+    images: Float[Tensor, "batch channels height width"], columns: int, titles: list[str]
+) -> tuple[Figure, Axes]:
+    """A page of images side by side, in whose axes one unit is one pixel of an image.
+
+    Image i has the centre of its first pixel at ``(i % columns * (width + gap),
+    i // columns * (height + gap))``.
+
+    Args:
+        images: Images in [0, 1].
+        columns: Number of images in a row.
+        titles: What stands above each column; nothing does if it is empty.
+    """
+    between = gap(images.shape[2])
+    page = paint.mosaic(paint.to_pictures(images, ENLARGE), columns, between * ENLARGE)
+    height, width = page.shape[0] / ENLARGE, page.shape[1] / ENLARGE
+    head = 0.22 if titles else 0.0
+    drawn = PAGE_WIDTH * height / width
+    figure = Figure(figsize=(PAGE_WIDTH, drawn + head))
+    axes = figure.add_axes((0, 0, 1, drawn / (drawn + head)))
+    axes.set_axis_off()
+    axes.imshow(page, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="none")
+    for column, title in enumerate(titles):
+        centre = column * (images.shape[3] + between) + (images.shape[3] - 1) / 2
+        axes.text(centre, -1.0 - between, title, ha="center", va="bottom", **TEXT)
+    return figure, axes
+
+
+def draw_outline(
+    axes: Axes,
+    rectangles: paint.Outline,
+    index: int,
+    colour: tuple[float, ...],
+    corner: tuple[float, float] = (0.0, 0.0),
+    clip: tuple[int, int] | None = None,
+) -> None:
+    """Draw the rectangle of one window on axes whose unit is the pixel.
+
+    Args:
+        axes: Where to draw.
+        rectangles: The rectangles of a batch of windows.
+        index: Which of them.
+        colour: Red, green and blue in [0, 1].
+        corner: Row and column of the axes at which pixel (0, 0) of the image lies.
+        clip: Height and width of the image, to cut the rectangle off at its edges.
+    """
+    top, left, bottom, right, border = (float(side[index]) for side in rectangles)
+    y, x = corner
+
+    def loop(grow: float) -> list[tuple[float, float]]:
+        low, high = (x + left - grow, y + top - grow), (x + right + grow, y + bottom + grow)
+        return [low, (high[0], low[1]), high, (low[0], high[1]), low]
+
+    band = [Path(loop(border / 2), closed=True)]
+    if border < min(right - left, bottom - top):
+        band.append(Path(loop(-border / 2)[::-1], closed=True))
+    patches = (
+        PathPatch(
+            Path.make_compound_path(*band), facecolor=colour, alpha=paint.BAND_OPACITY, linewidth=0
+        ),
+        PathPatch(Path(loop(0), closed=True), fill=False, edgecolor=colour, linewidth=LINE),
+    )
+    for patch in patches:
+        axes.add_patch(patch)
+        if clip is not None:
+            patch.set_clip_path(
+                Rectangle((x - 0.5, y - 0.5), clip[1], clip[0], transform=axes.transData)
+            )
+
+
+def plot_nats(trace: Trace, x: Float[Tensor, "batch channels height width"]) -> Figure:
+    """What each glimpse cost and what it bought, in nats, as means over the batch.
+
+    Left, the KL divergence of every glimpse. Right, after every glimpse, the nats spent on all
+    glimpses so far, those that the image would still cost given the canvas as it is, and their
+    sum; at the last glimpse the sum is minus the evidence lower bound.
+
+    Args:
+        trace: What the model did to reconstruct ``x``.
+        x: The images, in [0, 1].
+    """
+    paint.check_complete(trace)
+    glimpses = np.arange(1, len(trace.canvas) + 1)
+    kl = paint.to_array(objective.kl(trace).mean(1))
+    rest = np.array([-float(objective.log_likelihood(x, c).mean()) for c in trace.canvas])
+    spent = kl.cumsum()
+
+    figure = Figure(figsize=(PAGE_WIDTH, 2.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.bar(glimpses, kl, width=0.85, color=paint.KL_COLOUR)
+    left.set_ylabel("KL of the glimpse (nats)", **TEXT)
+    curves = (
+        ("code length", spent + rest, "0.15", "-"),
+        ("image given canvas", rest, paint.READ_COLOUR, "-"),
+        ("all glimpses so far", spent, paint.KL_COLOUR, "--"),
+    )
+    for name, values, colour, line in curves:
+        right.plot(glimpses, values, line, color=colour, linewidth=1.5, label=name)
+    right.set_ylabel("nats per image", **TEXT)
+    right.set_ylim(bottom=0)
+    right.legend(frameon=False, fontsize=8, labelcolor="0.15")
+    right.annotate(
+        f"{spent[-1] + rest[-1]:.1f}",
+        (glimpses[-1], spent[-1] + rest[-1]),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        **TEXT,
+    )
+    for axes in (left, right):
+        axes.set_xlabel("glimpse", **TEXT)
+        axes.set_xlim(0.4, len(kl) + 0.6)
+        axes.tick_params(labelsize=8, color="0.5", labelcolor="0.15")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,54 @@
+"""Draw the same drawing at any size.
+
+With attention a canvas is its start plus a sum of separable Gaussian patches, each with its place
+and its width in pixels. Enlarged, they are the strokes of the same drawing on a finer canvas: of
+pixels s times smaller, with the centres, the strides and the sigmas s times larger,
+
+    g -> s (g + 1/2) - 1/2      delta -> s delta      sigma -> s sigma      gamma -> gamma / s^2
+
+(the rows of a filterbank sum to one over s times more pixels in each direction, so a patch must be
+written s^2 times as strongly to be as bright). No network is run again.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from drawnet.attention import Window, write
+from drawnet.model import Trace
+
+
+def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wide"]:
+    """The last canvas of every image at ``scale`` times its size.
+
+    At scale 1 it is the canvas of the model. The learned start has no strokes; it is enlarged by
+    bilinear interpolation.
+
+    Args:
+        trace: What a model with write attention did; generated or reconstructed.
+        scale: How many times as high and as wide to draw, > 0. Heights and widths are rounded.
+
+    Returns:
+        Logits. Their sigmoid is the picture.
+    """
+    if trace.patch is None or trace.write_window is None or trace.start is None:
+        raise ValueError("only a drawing made with write attention can be drawn at another size")
+    if not scale > 0:
+        raise ValueError(f"scale must be > 0, got {scale}")
+    height, width = (max(round(side * scale), 1) for side in trace.start.shape[1:])
+    start = interpolate(trace.start[None], (height, width), mode="bilinear", antialias=True)
+    canvas = start.expand(trace.canvas.shape[1], -1, -1, -1)
+    for patch, *numbers in zip(trace.patch, *trace.write_window, strict=True):
+        canvas = canvas + write(patch, enlarge(Window(*numbers), scale), height, width)
+    return canvas
+
+
+def enlarge(window: Window, scale: float) -> Window:
+    """The window that lies on an enlarged image where this one lies on the image."""
+    return Window(
+        g_y=scale * (window.g_y + 0.5) - 0.5,
+        g_x=scale * (window.g_x + 0.5) - 0.5,
+        delta=scale * window.delta,
+        sigma=scale * window.sigma,
+        gamma=window.gamma / scale**2,
+    )
