@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TypeAlias
+from urllib.error import HTTPError
 
 from drawnet.data.images import DataError
 
@@ -61,6 +62,8 @@ def fetch(remote: Remote, target: Path, progress: Progress | None = None) -> Non
             os.fsync(file.fileno())
         part.replace(target)
     except (OSError, HTTPException, DataError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise DataError(
             f"{remote.url}: could not be downloaded ({error}). "
             f"By hand: fetch it with a browser and save it as {target}"

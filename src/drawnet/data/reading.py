@@ -9,15 +9,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from drawnet.data.images import DataError
 
 CHUNK = 1 << 20
 
 
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[Readable]:
     """The contents of a file, decompressed if it begins like a gzip file, whatever its name."""
     try:
         with open(path, "rb") as file:
@@ -25,14 +32,14 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             file.seek(0)
             if packed:
                 with gzip.open(file) as unpacked:
-                    yield unpacked  # type: ignore[misc]
+                    yield unpacked
             else:
                 yield file
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def exactly(stream: IO[bytes], count: int, path: Path, what: str) -> bytearray:
+def exactly(stream: Readable, count: int, path: Path, what: str) -> bytearray:
     """The next `count` bytes of the stream."""
     data = bytearray()
     while len(data) < count:
@@ -43,7 +50,7 @@ def exactly(stream: IO[bytes], count: int, path: Path, what: str) -> bytearray:
     return data
 
 
-def ended(stream: IO[bytes], path: Path, what: str) -> None:
+def ended(stream: Readable, path: Path, what: str) -> None:
     """Demand that nothing follows."""
     if stream.read(1):
         raise DataError(f"{path}: expected the end of the file after {what}, got more bytes")
