@@ -47,8 +47,8 @@ from torch import Tensor, nn
 
 from drawnet import attention, weights
 from drawnet.attention import Window
+from drawnet.config import DRAWConfig
 from drawnet.step import (
-    DRAWConfig,
     Latent,
     Product,
     Products,
