@@ -11,9 +11,10 @@ from matplotlib.patches import PathPatch
 from torch import Tensor
 
 from drawnet.attention import Window
+from drawnet.explore import Transmission
 from drawnet.model import Trace
 from drawnet.objective import elbo, kl
-from drawnet.visualise import paint, plot_nats, strip
+from drawnet.visualise import paint, plot_nats, plot_transmission, strip
 
 T, B, Z, WRITE = 7, 3, 5, 4
 C, H, W = 3, 15, 10
@@ -177,3 +178,25 @@ def test_nats_are_those_of_the_objective(trace: Trace, x: Tensor) -> None:
     assert code_length[-1] == pytest.approx(-elbo(x, trace).mean().item())
     np.testing.assert_allclose(code_length, np.add(rest, spent))
     assert spent[-1] == pytest.approx(kl(trace).sum(0).mean().item())
+
+
+def test_each_picture_sent_has_its_cost_below_it() -> None:
+    pictures = torch.rand(4, B, C, H, W)
+    nats = torch.arange(4.0 * B).view(4, B) + 0.25
+    figure = plot_transmission(Transmission((0, 1, 3, 7), pictures, nats))
+    (axes,) = figure.axes
+    heads, costs = axes.texts[:4], axes.texts[4:]
+    assert [text.get_text() for text in heads] == ["after 0", "after 1", "after 3", "after 7"]
+    (picture,) = axes.get_images()
+    page = np.asarray(picture.get_array())[::8, ::8]
+    pitch = (len(page) + GAP) // B
+    assert pitch > H + GAP
+    for i, text in enumerate(costs):
+        row, column = divmod(i, 4)
+        top, left = row * pitch, column * (W + GAP)
+        seen = page[top : top + H, left : left + W].transpose(2, 0, 1)
+        np.testing.assert_allclose(seen, pictures[column, row])
+        assert text.get_text() == f"{nats[column, row].item():.1f} nats"
+        x, y = text.get_position()
+        assert x == left + (W - 1) / 2
+        assert top + H - 1 < y < top + pitch

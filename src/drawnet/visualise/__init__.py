@@ -6,7 +6,7 @@ figure; none shows or prints anything, and only `save_animation` writes a file.
 
 from drawnet.visualise.animation import animate, save_animation
 from drawnet.visualise.paint import grid
-from drawnet.visualise.plots import plot_nats, strip
+from drawnet.visualise.plots import plot_nats, plot_transmission, strip
 from drawnet.visualise.rendering import render
 
-__all__ = ["animate", "grid", "plot_nats", "render", "save_animation", "strip"]
+__all__ = ["animate", "grid", "plot_nats", "plot_transmission", "render", "save_animation", "strip"]

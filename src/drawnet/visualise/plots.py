@@ -16,6 +16,7 @@ from matplotlib.path import Path
 from torch import Tensor
 
 from drawnet import objective
+from drawnet.explore import Transmission
 from drawnet.model import Trace
 from drawnet.visualise import paint
 
@@ -64,25 +65,52 @@ def strip(
     return figure
 
 
+def plot_transmission(sent: Transmission) -> Figure:
+    """What is seen after some of the glimpses, and under each picture the nats it cost.
+
+    Args:
+        sent: What `drawnet.explore.transmit` returns. Each image makes a row, each number of
+            glimpses sent a column.
+    """
+    columns, batch, _, height, width = sent.pictures.shape
+    points = PAGE_WIDTH * 72 / (columns * (width + gap(height)))  # of one pixel of an image
+    foot = round(1.3 * TEXT["fontsize"] / points)
+    cells = torch.nn.functional.pad(
+        sent.pictures.transpose(0, 1).flatten(0, 1), (0, 0, 0, foot), value=paint.PAPER
+    )
+    figure, axes = mosaic(cells, columns, [f"after {k}" for k in sent.keep], gap(height))
+    for row in range(batch):
+        for column in range(columns):
+            x = column * (width + gap(height)) + (width - 1) / 2
+            y = row * (height + foot + gap(height)) + height - 0.5 + 0.1 * foot
+            label = f"{sent.nats[column, row]:.1f} nats"
+            axes.text(x, y, label, ha="center", va="top", **TEXT)
+    return figure
+
+
 def gap(height: int) -> int:
     """The pixels of white between images of this height in a figure."""
     return max(height // 14, 1)
 
 
 def mosaic(
-    images: Float[Tensor, "batch channels height width"], columns: int, titles: list[str]
+    images: Float[Tensor, "batch channels height width"],
+    columns: int,
+    titles: list[str],
+    between: int | None = None,
 ) -> tuple[Figure, Axes]:
     """A page of images side by side, in whose axes one unit is one pixel of an image.
 
-    Image i has the centre of its first pixel at ``(i % columns * (width + gap),
-    i // columns * (height + gap))``.
+    Image i has the centre of its first pixel at ``(i % columns * (width + between),
+    i // columns * (height + between))``.
 
     Args:
         images: Images in [0, 1].
         columns: Number of images in a row.
         titles: What stands above each column; nothing does if it is empty.
+        between: Pixels of white between two images; `gap` of their height by default.
     """
-    between = gap(images.shape[2])
+    between = gap(images.shape[2]) if between is None else between
     page = paint.mosaic(paint.to_pictures(images, ENLARGE), columns, between * ENLARGE)
     height, width = page.shape[0] / ENLARGE, page.shape[1] / ENLARGE
     head = 0.22 if titles else 0.0
