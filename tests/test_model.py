@@ -1,0 +1,370 @@
+"""The network: the paper's equations glimpse by glimpse, what depends on what, and replays."""
+
+from typing import Any
+
+import pytest
+import torch
+from oracle import Drawing, draw
+from tiny import CONFIG, DEC, ENC, READ, WRITE, B, C, H, T, W, Z, images, noise, seeded, tiny_model
+from torch import Tensor
+
+from drawnet import DRAW, DRAWConfig, Trace, Window
+from drawnet.attention import write
+from drawnet.objective import elbo
+
+ATTENTION = [(READ, WRITE), (READ, None), (None, WRITE), (None, None)]
+
+
+def as_papers(
+    model: DRAW, x: Tensor | None, eps: Tensor, shape: tuple[int, int, int]
+) -> list[Drawing]:
+    weights = {name: value.tolist() for name, value in model.state_dict().items()}
+    sizes = model.config.read_size, model.config.write_size
+    return [
+        draw(weights, shape, eps[:, k].tolist(), *sizes, None if x is None else x[k].tolist())
+        for k in range(eps.shape[1])
+    ]
+
+
+def assert_same_windows(trace: Trace, drawings: list[Drawing], name: str) -> None:
+    found = Window(*(value.detach() for value in getattr(trace, name)))
+    for k, drawing in enumerate(drawings):
+        for t, paper in enumerate(getattr(drawing, name)):
+            assert found.g_y[t, k] + 1 == pytest.approx(paper.g_y, rel=1e-9)  # from 0, from 1
+            assert found.g_x[t, k] + 1 == pytest.approx(paper.g_x, rel=1e-9)
+            assert found.delta[t, k] == pytest.approx(paper.delta, rel=1e-9)
+            assert found.sigma[t, k] ** 2 == pytest.approx(paper.sigma2, rel=1e-9)
+            assert found.gamma[t, k] == pytest.approx(paper.gamma, rel=1e-9)
+
+
+@pytest.mark.parametrize(("read_size", "write_size"), ATTENTION)
+def test_inference_is_the_papers(read_size: int | None, write_size: int | None) -> None:
+    model = tiny_model(read_size=read_size, write_size=write_size)
+    x, eps = images(2), noise(2)
+    trace = model(x, noise=eps)
+    papers = as_papers(model, x, eps, (C, H, W))
+    for fact in ("canvas", "z", "mu", "log_sigma"):
+        expected = torch.tensor([getattr(paper, fact) for paper in papers]).transpose(0, 1)
+        torch.testing.assert_close(getattr(trace, fact), expected, rtol=1e-9, atol=1e-11)
+    if read_size is None:
+        assert trace.read_window is None
+    else:
+        assert_same_windows(trace, papers, "read_window")
+    if write_size is None:
+        assert trace.write_window is None
+    else:
+        assert_same_windows(trace, papers, "write_window")
+    expected = torch.tensor([-paper.loss_x - paper.loss_z for paper in papers])
+    torch.testing.assert_close(elbo(x, trace), expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(("read_size", "write_size"), ATTENTION)
+def test_generation_is_the_papers(read_size: int | None, write_size: int | None) -> None:
+    model = tiny_model(read_size=read_size, write_size=write_size)
+    eps = noise(2)
+    trace = model.generate(2, noise=eps)
+    papers = as_papers(model, None, eps, (C, H, W))
+    expected = torch.tensor([paper.canvas for paper in papers]).transpose(0, 1)
+    torch.testing.assert_close(trace.canvas, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(trace.mean, torch.sigmoid(expected[-1]))
+    torch.testing.assert_close(trace.z, eps)
+    assert trace.read_window is None
+    if write_size is not None:
+        assert_same_windows(trace, papers, "write_window")
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers", "initial"),
+    [
+        ({}, 959_467, 1_296 + 512),
+        (
+            {
+                "image_shape": (3, 54, 54),
+                "glimpses": 32,
+                "enc_size": 800,
+                "dec_size": 800,
+                "read_size": 12,
+                "write_size": 12,
+            },
+            11_285_442,
+            10_348 + 1_600,
+        ),
+        (
+            {
+                "image_shape": (3, 32, 32),
+                "enc_size": 400,
+                "dec_size": 400,
+                "z_size": 200,
+                "read_size": 5,
+                "write_size": 5,
+            },
+            2_677_685,
+            3_872 + 800,
+        ),
+        ({"read_size": None, "write_size": None}, 2_749_400, 1_296 + 512),
+    ],
+    ids=["MNIST", "SVHN", "CIFAR", "no attention"],
+)
+def test_the_papers_networks_have_so_many_parameters(
+    changes: dict[str, Any], layers: int, initial: int
+) -> None:
+    with torch.device("meta"):
+        model = DRAW(DRAWConfig(**changes))
+    assert sum(p.numel() for p in model.parameters()) == layers + initial
+
+
+def test_the_layers_have_the_names_of_the_paper() -> None:
+    shapes = {name: tuple(value.shape) for name, value in tiny_model().state_dict().items()}
+    assert {name: shape for name, shape in shapes.items() if not name.endswith("bias")} == {
+        "encoder.weight": (4 * ENC, 2 * C * READ**2 + DEC + ENC),
+        "decoder.weight": (4 * DEC, Z + DEC),
+        "mu.weight": (Z, ENC),
+        "log_sigma.weight": (Z, ENC),
+        "patch.weight": (C * WRITE**2, DEC),
+        "read_window.weight": (5, DEC),
+        "write_window.weight": (5, DEC),
+        "canvas": (C, H, W),
+        "h_enc": (ENC,),
+        "cell_enc": (ENC,),
+        "h_dec": (DEC,),
+        "cell_dec": (DEC,),
+    }
+
+
+def test_shapes_of_a_trace() -> None:
+    trace = tiny_model(prior="learned")(images(), noise=noise())
+    assert trace.canvas.shape == (T, B, C, H, W)
+    assert trace.mean.shape == (B, C, H, W)
+    for fact in (trace.z, trace.mu, trace.log_sigma, trace.prior_mu, trace.prior_log_sigma):
+        assert fact.shape == (T, B, Z)
+    for value in (*trace.read_window, *trace.write_window):
+        assert value.shape == (T, B)
+    assert trace.patch.shape == (T, B, C, WRITE, WRITE)
+
+
+def test_latents_are_sampled_from_q() -> None:
+    trace = tiny_model()(images(), noise=noise())
+    torch.testing.assert_close(trace.z, trace.mu + trace.log_sigma.exp() * noise())
+
+
+def test_a_learned_prior_is_a_linear_function_of_the_decoder_before() -> None:
+    """P(Z_t) follows from z_1 .. z_{t-1}; that of the first glimpse is the same for all."""
+    model = tiny_model(prior="learned")
+    trace = model.generate(B, noise=noise())
+    torch.testing.assert_close(trace.mu, trace.prior_mu)
+    torch.testing.assert_close(trace.log_sigma, trace.prior_log_sigma)
+    torch.testing.assert_close(trace.z, trace.prior_mu + trace.prior_log_sigma.exp() * noise())
+    first = model.prior(model.h_dec).view(2, Z)
+    torch.testing.assert_close(trace.prior_mu[0], first[0].expand(B, Z))
+    torch.testing.assert_close(trace.prior_log_sigma[0], first[1].expand(B, Z))
+    inferred = model(images(), noise=noise())
+    redrawn = model.generate(B, z=inferred.z)
+    torch.testing.assert_close(redrawn.prior_mu, inferred.prior_mu)
+    assert not torch.allclose(inferred.prior_mu[1], inferred.prior_mu[1, :1])
+
+
+def test_an_untrained_learned_prior_is_the_standard_one() -> None:
+    trace = DRAW(DRAWConfig(glimpses=2, prior="learned")).generate(3)
+    assert trace.prior_mu.abs().max() == trace.prior_log_sigma.abs().max() == 0
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize(("read_size", "write_size"), ATTENTION)
+def test_every_parameter_learns(prior: str, read_size: int | None, write_size: int | None) -> None:
+    model = tiny_model(read_size=read_size, write_size=write_size, prior=prior)
+    x = images()
+    elbo(x, model(x, noise=noise())).sum().backward()
+    names = {
+        name for name, p in model.named_parameters() if p.grad is not None and p.grad.any(-1).all()
+    }
+    assert names == {name for name, _ in model.named_parameters()}
+    assert ("prior.weight" in names) == (prior == "learned")
+    assert ("read_window.weight" in names) == (read_size is not None)
+    assert ("write_window.weight" in names) == (write_size is not None)
+
+
+def test_the_elbo_has_the_gradients_of_finite_differences() -> None:
+    model = tiny_model(image_shape=(1, 6, 5), glimpses=2, prior="learned")
+    x, eps = images(3, (1, 6, 5)), noise(3, 2)
+    names = ["encoder.weight", "read_window.bias", "write_window.bias", "prior.bias", "h_dec"]
+    loss = elbo(x, model(x, noise=eps)).sum()
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss, [parameters[name] for name in names])
+    for name, gradient in zip(names, gradients, strict=True):
+        direction = torch.randn(gradient.shape, generator=seeded(7))
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = {name: parameters[name] + step * direction}
+            trace = torch.func.functional_call(model, moved, (x,), {"noise": eps})
+            values.append(elbo(x, trace).sum())
+        slope = (values[0] - values[1]) / 2e-5
+        torch.testing.assert_close(slope, (gradient * direction).sum(), rtol=1e-6, atol=1e-7)
+
+
+def test_nothing_depends_on_latents_still_to_come() -> None:
+    model = tiny_model()
+    canvas = torch.func.jacrev(lambda eps: model(images(), noise=eps).canvas.sum((2, 3, 4)))
+    effect = canvas(noise()).abs().sum((1, 3, 4))  # of noise t' on canvas t
+    assert (effect.triu(1) == 0).all()
+    assert (effect.tril() + torch.ones(T, T).triu(1) > 0).all()
+
+
+def test_images_of_a_batch_know_nothing_of_each_other() -> None:
+    model = tiny_model()
+    bound = torch.func.jacrev(lambda x: elbo(x, model(x, noise=noise())))
+    effect = bound(images()).abs().sum((2, 3, 4))  # of image j on the bound of image i
+    assert (effect - effect.diag().diag() == 0).all()
+    assert (effect.diag() > 0).all()
+
+
+def test_the_first_look_is_the_same_for_all_images() -> None:
+    """It follows from h_dec_0, which is learned (Figs. 1 and 5 of the paper)."""
+    trace = tiny_model()(images(), noise=noise())
+    for value in trace.read_window:
+        torch.testing.assert_close(value[0], value[0, :1].expand(B))
+        assert value[1].unique().numel() == B
+
+
+def test_no_noise_at_all_reads_the_means() -> None:
+    trace = tiny_model()(images(), noise=torch.zeros(T, B, Z))
+    torch.testing.assert_close(trace.z, trace.mu)
+
+
+def test_a_chain_may_be_of_any_length() -> None:
+    model = tiny_model()
+    eps = noise()
+    long, short = model(images(), noise=eps), model(images(), noise=eps[:2])
+    torch.testing.assert_close(short.canvas, long.canvas[:2])
+    assert model(images(), glimpses=3).z.shape == (3, B, Z)
+    assert model.generate(2, glimpses=9).z.shape == (9, 2, Z)
+
+
+def test_only_the_last_canvas_is_kept_where_asked() -> None:
+    model = tiny_model(prior="learned")
+    all_of_it = model(images(), noise=noise())
+    last = model(images(), noise=noise(), record="last")
+    assert last.canvas.shape == (1, B, C, H, W)
+    assert last.read_window is last.write_window is last.patch is None
+    torch.testing.assert_close(last.canvas[0], all_of_it.canvas[-1], rtol=0, atol=0)
+    assert torch.equal(elbo(images(), last), elbo(images(), all_of_it))
+
+
+def test_given_latents_are_drawn_as_they_are() -> None:
+    model = tiny_model()
+    inferred = model(images(), noise=noise())
+    torch.testing.assert_close(model.generate(B, z=inferred.z).canvas, inferred.canvas)
+    half = model.generate(B, z=inferred.z[:2], generator=seeded(4))
+    torch.testing.assert_close(half.canvas[:2], inferred.canvas[:2])
+    assert not torch.allclose(half.canvas[2], inferred.canvas[2])
+    assert len(half.z) == T
+
+
+def test_the_patch_of_a_trace_is_what_was_written() -> None:
+    model = tiny_model()
+    trace = model.generate(B, noise=noise())
+    added = trace.canvas[3] - trace.canvas[2]
+    window = Window(*(value[3] for value in trace.write_window))
+    torch.testing.assert_close(write(trace.patch[3], window, H, W), added)
+
+
+def test_the_same_seed_gives_the_same_trace_to_the_bit() -> None:
+    model, x = tiny_model(), images()
+    for run in (
+        lambda s: model(x, generator=seeded(s)),
+        lambda s: model.generate(B, generator=seeded(s)),
+    ):
+        one, again, other = run(5), run(5), run(6)
+        assert torch.equal(one.canvas, again.canvas)
+        assert torch.equal(one.z, again.z)
+        assert not torch.equal(one.z, other.z)
+
+
+def test_without_a_generator_the_global_seed_counts() -> None:
+    model = tiny_model()
+    traces = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        traces.append(model.generate(B).canvas)
+    assert torch.equal(traces[0], traces[1])
+    assert not torch.equal(traces[0], traces[2])
+
+
+def test_the_network_starts_from_a_seed() -> None:
+    weights = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        weights.append(DRAW(CONFIG).encoder.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("read_size", [1, 2, 5])
+def test_the_first_windows(read_size: int) -> None:
+    """Reading starts on half the image; a patch of ones starts as a canvas of about one."""
+    model = DRAW(DRAWConfig(image_shape=(1, 28, 28), glimpses=1, read_size=read_size))
+    with torch.no_grad():
+        model.patch.bias.fill_(1)
+        for head in (model.patch, model.read_window, model.write_window):
+            head.weight.zero_()
+    trace = model(torch.zeros(1, 1, 28, 28))
+    looked = trace.read_window
+    assert looked.g_y.item() == looked.g_x.item() == pytest.approx(13.5)
+    assert looked.delta.item() * max(read_size - 1, 1) == pytest.approx(13.5)
+    assert looked.sigma.item() == pytest.approx(looked.delta.item() / 2)
+    assert looked.gamma.item() == pytest.approx(1)
+    assert trace.canvas[0, 0, 0, 13, 13].item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_start_canvas_is_the_logit_of_the_mean_image() -> None:
+    model = tiny_model()
+    mean = images(1)[0].clamp(0.1, 0.9)
+    model.start_canvas(mean)
+    torch.testing.assert_close(torch.sigmoid(model.canvas), mean)
+    model.start_canvas(torch.zeros(C, H, W))
+    assert torch.isfinite(model.canvas).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"read_size": 0}, "read_size must be .* got 0"),
+        ({"write_size": -1}, "write_size must be .* got -1"),
+        ({"glimpses": 0}, "glimpses must be .* got 0"),
+        ({"glimpses": 10**9}, "glimpses must be .* got 1000000000"),
+        ({"z_size": 2.5}, "z_size must be .* got 2.5"),
+        ({"enc_size": True}, "enc_size must be .* got True"),
+        ({"image_shape": (28, 28)}, r"image_shape must be \(C, H, W\)"),
+        ({"image_shape": (1, 28, 0)}, "width must be .* got 0"),
+        ({"prior": "flow"}, "prior must be .* got 'flow'"),
+    ],
+)
+def test_sizes_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DRAWConfig(**changes)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    model = tiny_model()
+    with pytest.raises(ValueError, match=r"x must be \(B, 3, 11, 8\), got \(5, 3, 8, 11\)"):
+        model(images().mT)
+    with pytest.raises(ValueError, match=r"noise must be .*got \(6, 4, 7\)"):
+        model(images(), noise=noise(B - 1))
+    with pytest.raises(ValueError, match="z must be"):
+        model.generate(B, z=noise(glimpses=T + 1))
+    for glimpses in (0, -1):
+        with pytest.raises(ValueError, match=f"glimpses must be .* got {glimpses}"):
+            model.generate(B, glimpses=glimpses)
+
+
+def test_a_tiny_network_is_worth_what_it_always_was() -> None:
+    trace = tiny_model(prior="learned")(images(), noise=noise())
+    expected = torch.tensor(
+        [
+            -210.599016951522,
+            -225.173757232404,
+            -226.374584460708,
+            -215.702766200187,
+            -224.222458943815,
+        ]
+    )
+    torch.testing.assert_close(elbo(images(), trace), expected, rtol=0, atol=1e-10)

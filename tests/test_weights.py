@@ -1,0 +1,43 @@
+"""Weights on disk come back as they were, or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Z, images, seeded, tiny_model
+
+from drawnet import DRAW
+from drawnet.weights import WeightsError
+
+
+def test_weights_come_back_from_disk(tmp_path: Path) -> None:
+    model = tiny_model(prior="learned", read_size=None)
+    model.save_pretrained(tmp_path / "a", steps=12)
+    again = DRAW.from_pretrained(tmp_path / "a")
+    assert again.config == model.config
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert torch.equal(
+        model(images(), generator=seeded(5)).canvas, again(images(), generator=seeded(5)).canvas
+    )
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    tensors, description = tmp_path / "model.safetensors", tmp_path / "config.json"
+    good = tensors.read_bytes()
+    tensors.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(WeightsError, match="sha256"):
+        DRAW.from_pretrained(tmp_path)
+    tensors.write_bytes(good)
+    config = json.loads(description.read_text())
+    for changes, message in (
+        ({"glimpse": 6}, "glimpse"),
+        ({"z_size": Z + 1}, "z_size|size mismatch"),
+        ({"enc_size": -3}, "enc_size"),
+    ):
+        changed = {**config, "config": {**config["config"], **changes}}
+        description.write_text(json.dumps(changed))
+        with pytest.raises(WeightsError, match=message):
+            DRAW.from_pretrained(tmp_path)
