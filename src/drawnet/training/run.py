@@ -139,6 +139,14 @@ def _network(recipe: Recipe, images: Images) -> DRAW:
     reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
     model = DRAW(recipe.model)
     torch.random.set_rng_state(state)
+    generator = reseed(torch.Generator(), recipe.seed, Stream.IMAGES)
+    total = torch.zeros(recipe.model.image_shape, dtype=torch.float64)
+    for index in torch.arange(len(images)).split(1000):
+        total += images.batch(index, generator)[0].sum(0)
+    # A pixel that is never set in these images need not be impossible.
+    mean = (total / len(images)).clamp(1e-3, 1 - 1e-3)
+    with torch.no_grad():
+        model.canvas.copy_(mean.logit())
     return model
 
 
