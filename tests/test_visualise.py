@@ -1,6 +1,7 @@
 """Images, windows and bars lie at the display pixels where they belong."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_a_window_of_known_numbers_is_drawn_at_the_right_pixels(scale: int) -> N
 
 @pytest.mark.parametrize("scale", [1, 3, 4])
 def test_the_middle_of_the_border_runs_through_the_outermost_filters(scale: int) -> None:
-    # An 8 x 2 grid needs another picture; N = 2 and delta = 4 put filters at +-2 of the centre.
+    # N = 2 and delta = 4 put the filters 2 pixels from the centre.
     solid = painted(windows(1, g_y=3.5, g_x=6.5, delta=4.0), 2, scale)[0]
     rows, columns = solid.sum(1), solid.sum(0)
     middle = torch.arange(H * scale) + 0.5, torch.arange(W * scale) + 0.5
@@ -166,6 +167,24 @@ def test_each_picture_has_its_own_window() -> None:
     drawn = painted(both, 3, 2)
     assert torch.equal(drawn[0], painted(windows(1), 3, 2)[0])
     assert torch.equal(drawn[1], drawn[0].roll(-6, 1))
+
+
+def seen_without(cones: str, colour: tuple[float, ...]) -> Tensor:
+    """A colour as a person without one kind of cones sees it (Machado et al., 2009)."""
+    machado = {
+        "long": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        "medium": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "short": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    }
+    light = torch.tensor(colour) ** 2.2
+    return (torch.tensor(machado[cones]) @ light).clamp(0, 1) ** (1 / 2.2)
+
+
+@pytest.mark.parametrize("cones", ["long", "medium", "short"])
+def test_colour_blind_people_can_tell_the_colours_apart(cones: str) -> None:
+    colours = (paint.READ_COLOUR, paint.WRITE_COLOUR, paint.KL_COLOUR)
+    read, write, nats = (seen_without(cones, colour) for colour in colours)
+    assert min((read - write).norm(), (read - nats).norm(), (write - nats).norm()) > 0.2
 
 
 # animate
@@ -258,7 +277,9 @@ def test_x_must_fit_the_trace(trace: Trace, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".apng", ".webp", ".GIF"])
-def test_a_saved_animation_plays_as_asked(tmp_path, trace: Trace, x: Tensor, suffix: str) -> None:
+def test_a_saved_animation_plays_as_asked(
+    tmp_path: Path, trace: Trace, x: Tensor, suffix: str
+) -> None:
     frames = animate(trace, x, columns=2)
     path = tmp_path / f"drawing{suffix}"
     save_animation(frames, path, fps=8, hold=2.0)
@@ -274,7 +295,7 @@ def test_a_saved_animation_plays_as_asked(tmp_path, trace: Trace, x: Tensor, suf
                 assert saved.info["duration"] == (2000 if t == T else pytest.approx(125, abs=5))
 
 
-def test_a_gif_keeps_the_common_colours_exactly(tmp_path, trace: Trace) -> None:
+def test_a_gif_keeps_the_common_colours_exactly(tmp_path: Path, trace: Trace) -> None:
     frames = animate(trace, scale=8)
     save_animation(frames, tmp_path / "drawing.gif")
     with Image.open(tmp_path / "drawing.gif") as saved:
@@ -287,7 +308,9 @@ def test_a_gif_keeps_the_common_colours_exactly(tmp_path, trace: Trace) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "repeats"), [(".gif", 2), (".png", 3), (".webp", 3)])
-def test_a_saved_animation_can_stop(tmp_path, trace: Trace, suffix: str, repeats: int) -> None:
+def test_a_saved_animation_can_stop(
+    tmp_path: Path, trace: Trace, suffix: str, repeats: int
+) -> None:
     path = tmp_path / f"drawing{suffix}"
     save_animation(animate(trace), path, loop=3)
     with Image.open(path) as saved:
@@ -298,7 +321,7 @@ def test_a_saved_animation_can_stop(tmp_path, trace: Trace, suffix: str, repeats
             assert "loop" not in saved.info
 
 
-def test_save_animation_refuses_what_it_cannot_save(tmp_path, trace: Trace) -> None:
+def test_save_animation_refuses_what_it_cannot_save(tmp_path: Path, trace: Trace) -> None:
     frames = animate(trace)
     with pytest.raises(ValueError, match=r"\.gif, \.apng, \.png or \.webp, got 'drawing\.mp4'"):
         save_animation(frames, tmp_path / "drawing.mp4")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,25 +129,23 @@ def test_a_border_wider_than_the_window_has_no_hole(trace: Trace) -> None:
 
 
 def test_a_strip_draws_its_windows_where_the_animation_does(trace: Trace) -> None:
-    scale, figure = 12, strip(replace(trace, canvas=torch.full_like(trace.canvas, -50.0)), steps=1)
+    scale = 12
+    black = replace(trace, canvas=torch.full_like(trace.canvas, -50.0))
+    figure = strip(black, steps=1)
     drawn = BytesIO()
-    figure.texts.clear()
-    _, page_width = figure.axes[0].get_images()[0].get_extent()[:2]
-    figure.savefig(drawn, format="rgba", dpi=scale * (page_width + 0.5) / figure.get_figwidth())
-    height = B * (H + GAP) - GAP
-    shape = (-1, W * scale, 4)
-    pixels = (
-        np.frombuffer(drawn.getvalue(), np.uint8).reshape(shape)[-height * scale :, :, :3] / 255
-    )
+    figure.savefig(drawn, format="rgba", dpi=W * scale / figure.get_figwidth())
+    pixels = np.frombuffer(drawn.getvalue(), np.uint8).reshape(-1, W * scale, 4) / 255
+    page = pixels[-(B * (H + GAP) - GAP) * scale :, :, :3]  # below the title
+
+    assert trace.write_window is not None
+    raster = np.zeros((B, H * scale, W * scale, 3))
+    rectangles = paint.outline(paint.at(trace.write_window, T - 1), WRITE)
+    paint.paint_outline(raster, rectangles, paint.WRITE_COLOUR, scale)
     for row in range(B):
-        window = paint.at(trace.write_window, T - 1)
-        black = np.zeros((B, H * scale, W * scale, 3))
-        paint.paint_outline(black, paint.outline(window, WRITE), paint.WRITE_COLOUR, scale)
         top = row * (H + GAP) * scale
-        vector, raster = pixels[top : top + H * scale], black[row]
-        assert (vector > 0.1).any()
-        # Lines along the middle differ in width; the bands agree but for their smooth edges.
-        assert np.abs((vector > 0.1) * 1.0 - (raster > 0.1)).mean() < 0.02
+        coloured, expected = page[top : top + H * scale] > 0.1, raster[row] > 0.1
+        assert expected.any()
+        assert (coloured != expected).mean() < 0.02, "but for smooth edges they agree"
 
 
 def test_without_windows_there_are_none(trace: Trace) -> None:
@@ -155,7 +154,7 @@ def test_without_windows_there_are_none(trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "svg", "png"])
-def test_a_strip_can_be_saved_for_print(trace: Trace, suffix: str, tmp_path) -> None:
+def test_a_strip_can_be_saved_for_print(trace: Trace, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"strip.{suffix}"
     strip(trace).savefig(path)
     start = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[suffix]

@@ -85,19 +85,24 @@ def _draw_grid(axes: Axes, window: Window) -> None:
     )
 
 
-def zoom(image: Float[Tensor, "channels height width"], *, size: int = 12) -> Figure:
+def zoom(
+    image: Float[Tensor, "channels height width"], *, size: int = 12, window: Window | None = None
+) -> Figure:
     """Figure 4: a patch of a picture, what the transposed filters give back, and two filters.
 
     Args:
         image: A picture, in [0, 1].
         size: N, the side of the patch.
+        window: Where to read: tensors of shape ``(1,)``. By default the middle of the picture, with
+            filters half as wide as their stride.
     """
     _, height, width = image.shape
-    extent = 0.55 * (min(height, width) - 1)
-    window = _window(image, extent, sigma=extent / (size - 1) / 2, size=size)
+    if window is None:
+        extent = 0.55 * (min(height, width) - 1)
+        window = _window(image, extent, sigma=extent / max(size - 1, 1) / 2, size=size)
     patch = read(image[None], window, size)
-    # Written with gamma = 1 / delta^2 a patch of ones is about one inside the window.
-    back = write(patch, window._replace(gamma=window.delta**-2), height, width)
+    # Written delta^2 times as strongly as it was read, the patch is about as bright as the picture.
+    back = write(patch, window._replace(gamma=window.gamma / window.delta**2), height, width)
     f_y, f_x = filterbanks(window, size, height, width)
     filters = f_y[0, :, :, None] * f_x[0, :, None, :]
 

@@ -7,7 +7,8 @@ pixels s times smaller, with the centres, the strides and the sigmas s times lar
     g -> s (g + 1/2) - 1/2      delta -> s delta      sigma -> s sigma      gamma -> gamma / s^2
 
 (the rows of a filterbank sum to one over s times more pixels in each direction, so a patch must be
-written s^2 times as strongly to be as bright). No network is run again.
+written s^2 times as strongly to be as bright). No network is run again. A filter narrower than a
+pixel fills one on the model's canvas, and shows as the dot that it is on a finer one.
 """
 
 from jaxtyping import Float
