@@ -324,25 +324,6 @@ def test_the_start_canvas_is_the_logit_of_the_mean_image() -> None:
     assert torch.isfinite(model.canvas).all()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"read_size": 0}, "read_size must be .* got 0"),
-        ({"write_size": -1}, "write_size must be .* got -1"),
-        ({"glimpses": 0}, "glimpses must be .* got 0"),
-        ({"glimpses": 10**9}, "glimpses must be .* got 1000000000"),
-        ({"z_size": 2.5}, "z_size must be .* got 2.5"),
-        ({"enc_size": True}, "enc_size must be .* got True"),
-        ({"image_shape": (28, 28)}, r"image_shape must be \(C, H, W\)"),
-        ({"image_shape": (1, 28, 0)}, "width must be .* got 0"),
-        ({"prior": "flow"}, "prior must be .* got 'flow'"),
-    ],
-)
-def test_sizes_out_of_range(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DRAWConfig(**changes)
-
-
 def test_shapes_that_do_not_fit() -> None:
     model = tiny_model()
     with pytest.raises(ValueError, match=r"x must be \(B, 3, 11, 8\), got \(5, 3, 8, 11\)"):
