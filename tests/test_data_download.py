@@ -141,7 +141,7 @@ def test_store_downloads_once_into_the_cache(server: str) -> None:
 def test_store_looks_in_the_given_folder_alone(server: str, tmp_path: Path) -> None:
     remote = Remote(f"{server}/file.gz", SHA256, len(CONTENT))
     Store().find("set", "file", remote)
-    with pytest.raises(DataError, match=r"set: expected file \(or file.gz\), found in none of: "):
+    with pytest.raises(DataError, match="set: expected file, found in none of: "):
         Store(tmp_path / "mine").find("set", "file", remote)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_bytes(b"")

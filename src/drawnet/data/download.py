@@ -87,3 +87,17 @@ def _receive(remote: Remote, write: Callable[[bytes], object], progress: Progres
         raise DataError(f"expected {remote.size} bytes, got {came}")
     if digest.hexdigest() != remote.sha256:
         raise DataError(f"expected sha256 {remote.sha256}, got {digest.hexdigest()}")
+
+
+def check(path: Path, remote: Remote) -> None:
+    """Demand that a file is the published one, to the byte."""
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if digest != remote.sha256:
+        raise DataError(
+            f"{path}: expected {remote.filename} as published, of sha256 {remote.sha256}, "
+            f"got {digest}"
+        )

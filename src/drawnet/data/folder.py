@@ -76,8 +76,7 @@ def folder(
         else:
             pixels[number - 1 - broken] = planes(_square(picture, size, fit))
             labels.append(classes.index(path.parts[0]) if classes else 0)
-        if store.progress is not None:
-            store.progress("reading pictures", number, len(wanted))
+        store.tell("reading pictures", number, len(wanted))
     kept = len(wanted) - broken
     if kept == 0:
         raise DataError(

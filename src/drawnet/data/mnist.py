@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from drawnet.data.download import Remote
-from drawnet.data.images import DataError, Images, plain
+from drawnet.data.images import DataError, Images
 from drawnet.data.reading import ended, exactly, opened
 from drawnet.data.store import Store
-from drawnet.data.views import binarized
+from drawnet.data.views import shown
 
 _TRAIN, _TEST, _VALID = 60_000, 10_000, 10_000
 _SERVERS = {
@@ -102,10 +102,8 @@ def _load(name: str, split: str, store: Store, classes: tuple[str, ...], binariz
     if split != "test":
         part = slice(-_VALID, None) if split == "valid" else slice(-_VALID)
         x, y = x[part].clone(), y[part].clone()
-    how = "binarized afresh at each use (dynamic)" if binarize else "grey"
-    return Images(
-        x, y, name, split, f"{name}, {how}", classes, view=binarized if binarize else plain
-    )
+    view, how = shown(binarize)
+    return Images(x, y, name, split, f"{name}, {how}", classes, view=view)
 
 
 def _check_labels(name: str, y: Tensor, path: Path) -> None:

@@ -37,23 +37,32 @@ class Store:
         return [folder for root in roots for folder in (root / name, root)]
 
     def locate(self, name: str, filename: str) -> Path | None:
-        """A file of the set, plain or with `.gz`, or None."""
+        """A file of the set, as it is or gzipped, or None."""
         for folder in self.folders(name):
             for path in (folder / filename, folder / f"{filename}.gz"):
                 if path.is_file():
                     return path
         return None
 
-    def find(self, name: str, filename: str, remote: Remote) -> Path:
-        """A file of the set, plain or with `.gz`, downloaded into the cache if need be."""
+    def find(self, name: str, filename: str, remote: Remote, what: str | None = None) -> Path:
+        """A file of the set, as it is or gzipped, downloaded into the cache if need be.
+
+        Arguments:
+            what: the file's name for people, where more than the one file would do.
+        """
         path = self.locate(name, filename)
         if path is not None:
             return path
         if self.data_dir is not None:
-            raise self.missing(name, f"{filename} (or {filename}.gz)")
+            raise self.missing(name, what or filename)
         target = cache() / name / remote.filename
         fetch(remote, target, self.progress)
         return target
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Report that `done` of `total` pieces of some long work are done."""
+        if self.progress is not None:
+            self.progress(what, done, total)
 
     def missing(self, name: str, what: str, by_hand: str = "") -> DataError:
         """The error that says where `what` was looked for and how to get it."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from drawnet.data.images import Batch, unit
+from drawnet.data.images import Batch, View, plain, unit
 
 Chances: TypeAlias = Callable[[Tensor, int, Generator | None], Tensor]
 """(index (B,), columns, generator) -> (B, columns) uniform in [0, 1), float32."""
@@ -57,6 +57,13 @@ def binarized(
     chances = fresh(index, grey[0].numel(), generator).view(grey.shape)
     x = (chances * 255 < grey).to(torch.get_default_dtype())
     return x, _pick(labels, index)
+
+
+def shown(binarize: bool) -> tuple[View, str]:
+    """How grey images are seen, with the words for their description."""
+    if binarize:
+        return binarized, "binarized afresh at each use (dynamic)"
+    return plain, "grey"
 
 
 def random_crop(
