@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from drawnet.step import DRAWConfig
+from drawnet.config import DRAWConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -28,7 +28,7 @@ class DataConfig:
     Args:
         name: A data set that `drawnet.data.load` knows, or ``folder`` for one's own images.
         options: What `drawnet.data.load` takes beside the name, for example
-            ``{binarize: true}`` for grey MNIST or ``{path: my/images}`` for a folder.
+            ``{size: 32, channels: 1}`` for a folder of pictures.
     """
 
     name: str = "digits"

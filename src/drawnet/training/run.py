@@ -36,9 +36,11 @@ def train(
     out: str | Path,
     *,
     data_dir: str | Path | None = None,
+    images: tuple[Images, Images] | None = None,
     resume: bool | str | Path = False,
     overwrite: bool = False,
     progress: bool | None = None,
+    tell: Callable[[str, int, int], None] | None = None,
 ) -> Validation:
     """Train a network by a recipe and leave its averaged weights in ``out/weights``.
 
@@ -46,10 +48,12 @@ def train(
         recipe: What to do.
         out: The run folder; see `RunFolder` for what it will hold.
         data_dir: Where the data sets are; see `drawnet.data.load`.
+        images: A training and a validation set of one's own, instead of the recipe's.
         resume: Go on from the newest whole checkpoint in `out`, or from the checkpoint named. The
             resumed training equals the unbroken one bit for bit.
         overwrite: Begin anew in a folder that holds a run, and remove that run.
         progress: Show a progress bar; by default where the output is a terminal.
+        tell: Told about long preparations of the data; see `drawnet.data.load`.
 
     Returns:
         The best validation, whose weights were kept.
@@ -68,14 +72,17 @@ def train(
     if first and folder.holds_a_run() and not (resume or overwrite):
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
     resume_path, step = _checkpoint_to_resume(folder, recipe, resume)
-    train_images, valid_images = (
-        data.load(recipe.data.name, split, data_dir, **recipe.data.options)
-        for split in ("train", "valid")
-    )
+    if images is None:
+        name, options = recipe.data.name, recipe.data.options
+        images = (
+            data.load(name, "train", data_dir, progress=tell, **options),
+            data.load(name, "valid", data_dir, progress=tell, **options),
+        )
+    train_images, valid_images = images
     if train_images.image_shape != tuple(recipe.model.image_shape):
         raise ValueError(
             f"model.image_shape must be {train_images.image_shape}, the shape of "
-            f"{recipe.data.name}, got {tuple(recipe.model.image_shape)}"
+            f"{train_images.name}, got {tuple(recipe.model.image_shape)}"
         )
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
@@ -99,7 +106,13 @@ def train(
         if first:
             folder.begin(recipe, overwrite and not resume)
             trainer.loggers = _loggers(folder, recipe, step)
-        trainer.fit(module, batches, ckpt_path=resume_path, weights_only=True)
+        try:
+            trainer.fit(module, batches, ckpt_path=resume_path, weights_only=True)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C before the first step into exit 1.
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     assert watch.best is not None
     return watch.best
 
@@ -207,7 +220,7 @@ def _keeper(
         weights.load_state_dict(module.average.state_dict())
         facts = {
             "data": images.description,
-            "data_name": recipe.data.name,
+            "data_name": images.name,
             "data_options": recipe.data.options,
             "seed": recipe.seed,
             "epochs": result.step / module.steps_per_epoch,

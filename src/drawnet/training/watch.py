@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -87,15 +89,16 @@ class Watch(Callback):
         """Take the signals over from Lightning, which by default exits 0 and saves nothing."""
         assert isinstance(module, Training)
         self._since = self._saved_at = time.monotonic()
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_signal)
+            signal.signal(signal.SIGINT, self._on_signal)
         step = trainer.global_step
         if self._validation_due(module, step) and (self.latest is None or self.latest.step < step):
             self._validate(trainer, module)  # a signal had cut it short
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self._signal:
-            raise KeyboardInterrupt
+        if self._signal:  # for the second time: at once, with the checkpoint that there is
+            sys.exit(128 + number)
         self._signal = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
