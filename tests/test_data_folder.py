@@ -188,7 +188,10 @@ def test_fuzzed_pictures(suffix: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be >= 1, got 0"),
+        ({"size": 0}, "size must be 1 to 1024, got 0"),
+        ({"size": "big"}, "size must be of type int, got 'big'"),
+        ({"size": True}, "size must be of type int, got True"),
+        ({"skip_broken": 1}, "skip_broken must be of type bool, got 1"),
         ({"fit": "pad"}, "fit must be one of crop, stretch, got 'pad'"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
         ({"megapixels": float("nan")}, "megapixels must be > 0, got nan"),

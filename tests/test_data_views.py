@@ -1,5 +1,6 @@
 """What is random about a batch."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,12 +197,31 @@ def test_two_digits(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cluttered_mnist", {"size": 27}, "size must be >= 28, got 27"),
-        ("cluttered_mnist", {"distractors": -1}, "distractors must be >= 0, got -1"),
+        ("cluttered_mnist", {"size": 27}, "size must be 28 to 1024, got 27"),
+        ("cluttered_mnist", {"distractors": -1}, "distractors must be 0 to 1000, got -1"),
         ("cluttered_mnist", {"piece": 29}, "piece must be 1 to 28, got 29"),
-        ("two_digits", {"size": 20}, "size must be >= 28, got 20"),
+        ("two_digits", {"size": 10_000}, "size must be 28 to 1024, got 10000"),
     ],
 )
 def test_options_out_of_range(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(name, "test", **options)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_generator_on_the_cpu_makes_the_same_batch_on_every_device(
+    grey: Images, view: View
+) -> None:
+    index = torch.arange(COUNT)
+    here = replace(grey, view=view)
+    there = here.to("cuda")
+    (x, y), (x_there, y_there) = (images.batch(index, seeded(4)) for images in (here, there))
+    assert x_there.is_cuda
+    assert torch.equal(x_there.cpu(), x)
+    if y is not None:
+        assert y_there is not None
+        assert torch.equal(y_there.cpu(), y)
+    own = torch.Generator("cuda").manual_seed(4)
+    assert there.batch(index, own)[0].shape == x.shape
+    assert torch.equal(fixed(index.cuda(), 7).cpu(), fixed(index, 7))

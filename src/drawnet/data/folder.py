@@ -37,7 +37,7 @@ def folder(
     """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
 
     Arguments:
-        size: height and width they are brought to, in pixels, >= 1.
+        size: height and width they are brought to, in pixels, 1 to 1024.
         fit: "crop" keeps proportions and the largest square around the middle; "stretch" keeps
             everything.
         channels: 1 for grey, 3 for colour.
@@ -47,8 +47,8 @@ def folder(
     """
     if store.data_dir is None:
         raise ValueError("folder needs data_dir, the folder with the pictures; got None")
-    if size < 1:
-        raise ValueError(f"size must be >= 1, got {size}")
+    if not 1 <= size <= 1024:
+        raise ValueError(f"size must be 1 to 1024, got {size}")
     if fit not in _FITS:
         raise ValueError(f"fit must be one of {', '.join(_FITS)}, got {fit!r}")
     if channels not in (1, 3):

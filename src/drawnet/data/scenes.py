@@ -26,17 +26,16 @@ def cluttered_mnist(
     The paper classifies 100 x 100 scenes; 60 x 60 with 4 distractors is the other usual size.
 
     Arguments:
-        size: height and width of a scene, in pixels, >= 28.
-        distractors: how many pieces of other digits, >= 0.
+        size: height and width of a scene, in pixels, 28 to 1024.
+        distractors: how many pieces of other digits, 0 to 1000.
         piece: their height and width in pixels, 1 to 28.
         fixed: every digit has the same place and clutter for ever, as in a set that was written
             to disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the
             error of a classifier, so results say which it was.
     """
-    if size < 28:
-        raise ValueError(f"size must be >= 28, got {size}")
-    if distractors < 0:
-        raise ValueError(f"distractors must be >= 0, got {distractors}")
+    _check_size(size)
+    if not 0 <= distractors <= 1000:
+        raise ValueError(f"distractors must be 0 to 1000, got {distractors}")
     if not 1 <= piece <= 28:
         raise ValueError(f"piece must be 1 to 28, got {piece}")
     view = partial(
@@ -58,12 +57,11 @@ def two_digits(split: str, store: Store, *, size: int = 60, fixed: bool = False)
     A scene's index says which digit is one of the two; the other is drawn from the whole split.
 
     Arguments:
-        size: height and width of a scene, in pixels, >= 28.
+        size: height and width of a scene, in pixels, 28 to 1024.
         fixed: every index stands for the same scene for ever; otherwise the other digit and both
             places are drawn afresh at each use.
     """
-    if size < 28:
-        raise ValueError(f"size must be >= 28, got {size}")
+    _check_size(size)
     return replace(
         mnist(split, store),
         labels=None,
@@ -73,6 +71,11 @@ def two_digits(split: str, store: Store, *, size: int = 60, fixed: bool = False)
         view=partial(views.two_images, size=size, chances=_chances(fixed)),
         size=(size, size),
     )
+
+
+def _check_size(size: int) -> None:
+    if not 28 <= size <= 1024:
+        raise ValueError(f"size must be 28 to 1024, got {size}")
 
 
 def _chances(fixed: bool) -> views.Chances:

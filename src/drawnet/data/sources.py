@@ -65,15 +65,23 @@ def load(
         raise ValueError(f"data set must be one of {', '.join(sorted(SOURCES))}, got {name!r}")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    source = SOURCES[name]
-    known = [
-        parameter.name
-        for parameter in inspect.signature(source).parameters.values()
+    _check(name, options)
+    store = Store(None if data_dir is None else Path(data_dir), progress)
+    return SOURCES[name](split, store, **options)
+
+
+def _check(name: str, options: dict[str, Any]) -> None:
+    """Options come from recipes and command lines: their names and types are checked here."""
+    known = {
+        parameter.name: parameter.annotation
+        for parameter in inspect.signature(SOURCES[name]).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
-    ]
-    for option in options:
+    }
+    for option, value in options.items():
         if option not in known:
             takes = f"takes the options {', '.join(known)}" if known else "takes no options"
             raise ValueError(f"{name} {takes}, got {option!r}")
-    store = Store(None if data_dir is None else Path(data_dir), progress)
-    return source(split, store, **options)
+        kind = known[option]
+        number = kind is float and type(value) is int
+        if not number and type(value) is not kind:
+            raise ValueError(f"{option} must be of type {kind.__name__}, got {value!r}")

@@ -7,7 +7,7 @@ the order in which a device adds them cannot show in the result.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -30,12 +30,15 @@ def fixed(
     index: Tensor, columns: int, generator: Generator | None = None, *, salt: int = 0
 ) -> Tensor:
     """A hash of (salt, index, column): the same numbers at every use, on every machine."""
-    rows = _mix(_mix(index + 1) ^ _mix(torch.tensor(salt + 0x5EED, device=index.device)))
+    rows = _mix(_mix(index + 1) ^ _mix(salt + 0x5EED))
     cells = _mix(torch.arange(columns, device=index.device) + 0x10001)
     return (_mix(rows[:, None] ^ cells) >> 8).to(torch.float32) / 2**24
 
 
-def _mix(x: Tensor) -> Tensor:
+_Integers = TypeVar("_Integers", int, Tensor)
+
+
+def _mix(x: _Integers) -> _Integers:
     """A bijection of 32-bit numbers held in int64, which its multiplications never overflow."""
     x = x ^ (x >> 16)
     x = (x * 0x21F0AAAD) & 0xFFFFFFFF
