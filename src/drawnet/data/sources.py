@@ -66,7 +66,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     _check(name, options)
-    store = Store(None if data_dir is None else Path(data_dir), progress)
+    store = Store(None if data_dir is None else Path(data_dir).expanduser(), progress)
     return SOURCES[name](split, store, **options)
 
 

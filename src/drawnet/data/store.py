@@ -33,7 +33,7 @@ class Store:
             roots = [self.data_dir]
         else:
             named = os.environ.get("DRAWNET_DATA")
-            roots = [*([Path(named)] if named else []), cache()]
+            roots = [*([Path(named).expanduser()] if named else []), cache()]
         return [folder for root in roots for folder in (root / name, root)]
 
     def locate(self, name: str, filename: str) -> Path | None:

@@ -5,8 +5,8 @@ higher, cut out and resized to 64 x 64; training sees 54 x 54 crops at random pl
 and testing those in the middle. A set comes as folders `train`, `extra` and `test`, each with
 pictures `1.png`, `2.png`, ... and their boxes in `digitStruct.mat`, which is an HDF5 file.
 
-Reading a quarter of a million pictures takes long, so what was prepared once is kept in the user's
-cache as one array of bytes, which later runs map into memory.
+Reading a quarter of a million pictures and their boxes can take an hour, so what was prepared once
+is kept in the user's cache as one array of bytes, which later runs map into memory.
 """
 
 import hashlib
