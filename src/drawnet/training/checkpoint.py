@@ -1,13 +1,10 @@
 """Checkpoints that a crash, a full disk or a flipped bit cannot spoil.
 
-A checkpoint is written to a temporary file beside its place, flushed to the disk, and moved into
-place in one step, so under its name there is always a whole file or none; the one before stays
-until the new one is in place. Its sha256 lies beside it (``sha256sum -c`` reads it). Files are read
-as data only: pickled code is refused.
+Under the name of a checkpoint there is always a whole file or none (`drawnet.disk`), and the one
+before stays until the new one is in place. Its sha256 lies beside it (``sha256sum -c`` reads it).
+Files are read as data only: pickled code is refused.
 """
 
-import contextlib
-import errno
 import hashlib
 import io
 import logging
@@ -18,6 +15,8 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from drawnet.disk import write_atomically
 
 FORMAT = 1
 """Raised when a checkpoint's contents change their meaning."""
@@ -64,39 +63,6 @@ class AtomicCheckpointIO(CheckpointIO):
         """Remove a checkpoint and its sha256."""
         Path(path).unlink(missing_ok=True)
         _sum_of(Path(path)).unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Put a whole file in place, or leave what was there.
-
-    Raises:
-        OSError: With the path, and in plain words what was wrong.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        reason = "disk full" if full else os.strerror(error.errno or errno.EIO)
-        raise OSError(error.errno, f"cannot save {path}: {reason}") from error
-
-
-def sweep(folder: Path) -> None:
-    """Remove what interrupted saves left behind."""
-    for orphan in folder.glob(".*.tmp"):
-        orphan.unlink(missing_ok=True)
 
 
 def path_of(folder: Path, step: int) -> Path:

@@ -35,7 +35,7 @@ def reseed(generator: torch.Generator, seed: int, stream: Stream, *place: int) -
         stream: The purpose.
         place: Where in the training, such as a step and a rank; integers >= 0.
     """
-    words = np.random.SeedSequence((seed, stream, *place)).generate_state(2, np.uint32)
+    words = np.random.SeedSequence(seed, spawn_key=(stream, *place)).generate_state(2)
     return generator.manual_seed(int(words[0]) << 32 | int(words[1]))
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 
-from drawnet.training.checkpoint import write_atomically
+from drawnet.disk import write_atomically
 from drawnet.training.module import Training
 
 EVERY = 50

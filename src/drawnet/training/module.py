@@ -138,13 +138,11 @@ class Training(LightningModule):
             "recipe": asdict(self.recipe),
             "world_size": self.trainer.world_size,
             "tally": self.trainer.strategy.reduce(self.tally.clone(), reduce_op="mean"),
-            "streak": self.streak,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums; say so if the number of processes has changed."""
         self.tally = checkpoint["drawnet"]["tally"]
-        self.streak = checkpoint["drawnet"]["streak"]
         before, now = checkpoint["drawnet"]["world_size"], self.trainer.world_size
         if before != now:
             log.warning(

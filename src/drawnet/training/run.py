@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data
 from drawnet.data import Images
+from drawnet.disk import cannot_save
 from drawnet.model import DRAW
 from drawnet.recipe import Recipe
 from drawnet.training import checkpoint
@@ -232,7 +233,10 @@ def _keeper(
             "validation_kl": result.kl,
             **software_and_machine(),
         }
-        weights.save_pretrained(folder.weights, **facts)
+        try:
+            weights.save_pretrained(folder.weights, **facts)
+        except OSError as error:
+            raise cannot_save(folder.weights, error) from error
         folder.write_provenance(facts)
 
     return keep

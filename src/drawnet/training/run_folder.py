@@ -13,9 +13,8 @@ import torch
 import yaml
 
 import drawnet
+from drawnet.disk import sweep, write_atomically
 from drawnet.recipe import Recipe
-from drawnet.training import checkpoint
-from drawnet.training.checkpoint import write_atomically
 
 
 class RunFolder:
@@ -59,8 +58,8 @@ class RunFolder:
         text = yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)
         write_atomically(self.recipe, text.encode())
         self.checkpoints.mkdir(exist_ok=True)
-        checkpoint.sweep(self.path)
-        checkpoint.sweep(self.checkpoints)
+        sweep(self.path)
+        sweep(self.checkpoints)
 
     def write_provenance(self, facts: dict[str, Any]) -> None:
         """Write where the weights come from."""

@@ -1,0 +1,292 @@
+"""What can go wrong in a training, and what it must leave behind then."""
+
+import hashlib
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainings import (
+    EPOCHS,
+    RECIPE,
+    STEPS_PER_EPOCH,
+    Spy,
+    assert_same,
+    checkpoints,
+    final_state,
+    rows,
+    run,
+)
+
+from drawnet.disk import sweep
+from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint
+from drawnet.training.checkpoint import AtomicCheckpointIO
+
+STEPS = EPOCHS * STEPS_PER_EPOCH
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_default_dtype(torch.float64)
+    out = tmp_path_factory.mktemp("unbroken")
+    run(out)
+    return out
+
+
+@pytest.fixture
+def broken(unbroken: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to spoil."""
+    return Path(shutil.copytree(unbroken, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [13, 20])
+def test_interrupted_and_resumed_equals_unbroken(
+    unbroken: Path, tmp_path: Path, number: signal.Signals, step: int
+) -> None:
+    with pytest.raises(Interrupted) as stop:
+        run(tmp_path, Spy(kill=step - 1, number=number))
+    assert stop.value.signal == number
+    assert checkpoints(tmp_path)[-1].name == f"step-{step:09d}.ckpt", "of the step under way"
+    run(tmp_path, resume=True)
+    assert_same(final_state(tmp_path), final_state(unbroken))
+    assert rows(tmp_path) == rows(unbroken)
+    weights = "weights/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (unbroken / weights).read_bytes()
+
+
+def test_handlers_of_signals_are_given_back(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Interrupted):
+        run(tmp_path, Spy(kill=3))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    class Twice(Spy):
+        def __call__(self, *args: Any) -> Any:
+            batch = super().__call__(*args)
+            if len(self.seen) == 15:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+            return batch
+
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, Twice())
+    assert stop.value.code == 130
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000000010.ckpt"]
+    checkpoint.load(checkpoints(tmp_path)[0])
+
+
+def test_trained_on_for_longer(unbroken: Path, broken: Path) -> None:
+    longer = replace(RECIPE, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
+    run(broken, recipe=longer, resume=True)
+    assert final_state(broken)["global_step"] == STEPS + STEPS_PER_EPOCH
+    assert [row for row in rows(broken) if int(row["step"]) <= STEPS] == rows(unbroken)
+
+
+def test_a_finished_run_has_nothing_to_resume(unbroken: Path, broken: Path) -> None:
+    best = run(broken, resume=True)
+    assert best.step == STEPS
+    assert_same(final_state(broken), final_state(unbroken))
+
+
+def test_a_folder_with_a_run_is_refused_or_overwritten(unbroken: Path, broken: Path) -> None:
+    (broken / "metrics.csv").write_text("as it was")
+    with pytest.raises(ValueError, match="holds a run"):
+        run(broken)
+    assert (broken / "metrics.csv").read_text() == "as it was"
+    run(broken, overwrite=True)
+    assert rows(broken) == rows(unbroken)
+
+
+def truncate(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncate, flip])
+def test_a_damaged_checkpoint(
+    unbroken: Path,
+    broken: Path,
+    damage: Callable[[bytes], bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    newest = checkpoints(broken)[-1]
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.raises(CheckpointError, match=f"{newest} is damaged"):
+        run(broken, resume=newest)
+    run(broken, resume=True)
+    assert "is damaged" in caplog.text
+    assert "taking the one before" in caplog.text
+    assert_same(final_state(broken), final_state(unbroken))
+
+
+def test_no_whole_checkpoint(broken: Path) -> None:
+    for path in checkpoints(broken):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        run(broken, resume=True)
+    with pytest.raises(CheckpointError, match=r"cannot read checkpoint nowhere\.ckpt"):
+        run(broken, resume="nowhere.ckpt")
+
+
+class Code:
+    """Unpickling this would make a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickled_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "step-000000001.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"drawnet": Code(tmp_path / "made")}, path)
+    with pytest.raises(CheckpointError, match="carries code: refused"):
+        checkpoint.load(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_checkpoints_of_something_else(unbroken: Path, tmp_path: Path) -> None:
+    path = tmp_path / "step-000000001.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of drawnet"):
+        checkpoint.load(path)
+    newer = torch.load(checkpoints(unbroken)[-1], weights_only=True)
+    newer["drawnet"]["format"] += 1
+    AtomicCheckpointIO().save_checkpoint(newer, path)
+    with pytest.raises(CheckpointError, match="format 2, newer than the 1 known here"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_another_recipe(broken: Path) -> None:
+    other = replace(RECIPE, model=replace(RECIPE.model, z_size=6, dec_size=12), seed=1)
+    with pytest.raises(CheckpointError, match=r"differ: model.dec_size, model.z_size, seed"):
+        run(broken, recipe=other, resume=True)
+
+
+def test_one_step_that_is_not_finite_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drawnet.training.log.EVERY", 10)
+    run(tmp_path, Spy(nan=range(4, 5)))
+    state = final_state(tmp_path)
+    for weight in state["state_dict"].values():
+        assert weight.isfinite().all()
+    assert {adam["step"].item() for adam in state["optimizer_states"][0]["state"].values()} == {
+        STEPS - 1
+    }
+    assert [row["skipped"] for row in rows(tmp_path) if row["loss"]] == ["1", "1", "1"]
+    assert caplog.text.count("not finite") == 1
+
+
+def test_a_skipped_step_changes_nothing(tmp_path: Path) -> None:
+    """The weights after nine spoilt steps are those after none."""
+    with pytest.raises(Interrupted):
+        run(tmp_path / "clean", Spy(kill=3))
+    with pytest.raises(Interrupted):
+        run(tmp_path / "spoilt", Spy(nan=range(4, 13), kill=12))
+    clean, spoilt = (final_state(tmp_path / name) for name in ("clean", "spoilt"))
+    for name, weight in clean["state_dict"].items():
+        if name.startswith("model."):
+            assert torch.equal(weight, spoilt["state_dict"][name])
+    assert_same(clean["optimizer_states"][0]["state"], spoilt["optimizer_states"][0]["state"])
+
+
+def test_ten_steps_in_a_row_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="10 steps in a row"):
+        run(tmp_path, Spy(nan=range(12, STEPS)))
+    state = final_state(tmp_path)
+    assert 22 <= state["global_step"] <= 12 + 20
+    for weight in state["state_dict"].values():
+        assert weight.isfinite().all()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than that of temporary files, where there is one."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    folder = memory / f"drawnet-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_killed_while_saving(other_disk: Path) -> None:
+    """25 times; what lies under the name of a checkpoint is whole each time."""
+    path = other_disk / "step-000000001.ckpt"
+    content = {"drawnet": {"format": 1}, "weights": torch.zeros(200_000)}
+    random.seed(0)
+    for number in range(25):
+        content["weights"].fill_(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            child = os.fork()
+        if child == 0:
+            while True:
+                AtomicCheckpointIO().save_checkpoint(content, path)
+        time.sleep(random.uniform(0.005, 0.02) + 0.2 * (number == 0))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        checkpoint.load(path)
+    sweep(other_disk)
+    assert {item.name for item in other_disk.iterdir()} == {path.name, f"{path.name}.sha256"}
+
+
+def test_orphans_are_swept_at_the_start(broken: Path) -> None:
+    orphans = [broken / ".recipe.yaml.1.tmp", broken / "checkpoints" / ".step-000000031.ckpt.2.tmp"]
+    for orphan in orphans:
+        orphan.touch()
+    run(broken, resume=True)
+    assert not any(orphan.exists() for orphan in orphans)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[], None]]:
+    """Files can grow to 8 kB, from when it is called."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_disk_full(tmp_path: Path, small_disk: Callable[[], None]) -> None:
+    class Filling(Spy):
+        def __call__(self, *args: Any) -> Any:
+            if len(self.seen) == 15:
+                small_disk()
+            return super().__call__(*args)
+
+    with pytest.raises(OSError, match=r"cannot save .*: disk full"):
+        run(tmp_path, Filling())
+    (left,) = checkpoints(tmp_path)
+    assert left.name == "step-000000010.ckpt"
+    checkpoint.load(left)
+    assert not list(tmp_path.rglob("*.tmp"))
+    sum_beside = left.with_name(f"{left.name}.sha256").read_text().split()[0]
+    assert hashlib.sha256(left.read_bytes()).hexdigest() == sum_beside
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    spy = Spy()
+    with pytest.raises(OSError, match=r"cannot save .*file/run/recipe.yaml: Not a directory"):
+        run(tmp_path / "file" / "run", spy)
+    assert not spy.seen, "before the first step"
