@@ -260,14 +260,16 @@ class DRAW(nn.Module):
         glimpses: int | None,
         record: Literal["all", "last"],
     ) -> Trace:
+        length = glimpses
+        if length is None:
+            length = self.config.glimpses if noise is None else len(noise)
+        if length < 1:
+            raise ValueError(f"glimpses must be >= 1, got {length}")
+        shape, like = (length, batch, self.config.z_size), self.canvas
         if noise is None:
-            shape = (glimpses or self.config.glimpses, batch, self.config.z_size)
-            like = self.canvas
             noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        else:
-            expected = (glimpses or len(noise), batch, self.config.z_size)
-            if noise.shape != expected:
-                raise ValueError(f"noise must be {expected}, got {tuple(noise.shape)}")
+        elif noise.shape != shape:
+            raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
         if given is not None and (
             given.shape[1:] != noise.shape[1:] or not len(given) <= len(noise)
         ):
