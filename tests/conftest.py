@@ -1,4 +1,4 @@
-"""What all tests share: double precision, and the real data where it is at hand."""
+"""What all tests share: double precision, one thread, and the real data where it is at hand."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+# The suite runs a process a core; more threads than cores would wait for each other.
+torch.set_num_threads(1)
 
 REAL_DATA = Path(os.environ.get("DRAWNET_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
