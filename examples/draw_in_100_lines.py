@@ -153,7 +153,7 @@ def main(steps: int = 1000) -> None:
         x = images[torch.randint(len(images), (100,))].bernoulli()
         loss = model.loss(x).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         if step % 100 == 0:
