@@ -46,6 +46,7 @@ class AtomicCheckpointIO(CheckpointIO):
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
         path = Path(path)
+        path.unlink(missing_ok=True)  # of a run gone back on: its sha256 is another
         line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
         write_atomically(_sum_of(path), line.encode())
         write_atomically(path, content)
