@@ -50,25 +50,35 @@ IMAGES = halves("train", COUNT), halves("valid", VALID)
 class Spy:
     """A view that remembers which images were asked for, and can spoil or interrupt a batch."""
 
-    def __init__(self, nan: range = range(0), kill: int | None = None, number: int = 0) -> None:
+    def __init__(
+        self,
+        nan: range = range(0),
+        kill: int | None = None,
+        number: int = signal.SIGTERM,
+        batch: int = BATCH,
+        fresh: bool = True,
+    ) -> None:
         self.seen: list[Tensor] = []
         self.nan = nan
         self.kill = kill
-        self.signal = number or signal.SIGTERM
+        self.signal = number
+        self.batch = batch
+        self.fresh = fresh
 
     def __call__(
         self, pixels: Tensor, labels: Tensor | None, index: Tensor, generator: Any
     ) -> Batch:
         x, y = plain(pixels, labels, index, generator)
-        if len(index) == BATCH:  # no validation, no mean image
+        if len(index) == self.batch:  # no validation, no mean image
             call = len(self.seen)
             self.seen.append(index)
             if call in self.nan:
                 x = x * torch.nan
             if call == self.kill:
                 os.kill(os.getpid(), self.signal)
-        # Depends on the generator, as cluttered or freshly binarized images do.
-        return x.flip(-1) if torch.rand((), generator=generator) < 0.5 else x, y
+        if self.fresh:  # random, as cluttered or freshly binarized images are
+            x = x.flip(-1) if torch.rand((), generator=generator) < 0.5 else x
+        return x, y
 
 
 def run(out: Path, spy: Spy | None = None, recipe: Recipe = RECIPE, **options: Any) -> Validation:

@@ -1,0 +1,117 @@
+"""Trainings on two processes of one machine, over gloo.
+
+Two processes run this file as a program: a whole training, one that is interrupted and resumed,
+and one in which a process is killed. The tests look at what that left behind.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from trainings import RECIPE, Spy, assert_same, checkpoints, final_state, rows, run
+
+from drawnet.training import Interrupted, checkpoint
+
+TWO = replace(RECIPE, trainer=replace(RECIPE.trainer, devices=2, strategy="ddp"))
+
+
+class Result(NamedTuple):
+    folder: Path
+    codes: list[int]
+    output: str
+
+
+def scenes(folder: Path, rank: int) -> None:
+    """What each of the two processes does."""
+    torch.set_default_dtype(torch.float64)
+
+    def act(name: str, number: int, **options: Any) -> None:
+        """Send a signal to one of the two at step 12."""
+        kill = 12 if rank == 1 and number else None
+        run(folder / name, Spy(kill=kill, number=number, batch=3, fresh=False), TWO, **options)
+
+    act("unbroken", 0)
+    try:
+        act("resumed", signal.SIGTERM)
+    except Interrupted:
+        act("resumed", 0, resume=True)
+    act("died", signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        place = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "GROUP_RANK": 0,
+            "WORLD_SIZE": 2,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        environment = {**os.environ, **{key: str(value) for key, value in place.items()}}
+        with (folder / f"output-{rank}").open("w") as output:
+            program = [sys.executable, __file__, str(folder), str(rank)]
+            processes.append(
+                subprocess.Popen(program, env=environment, stdout=output, stderr=output)
+            )
+    try:
+        codes = [process.wait(timeout=200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    output_of_both = "".join((folder / f"output-{rank}").read_text() for rank in range(2))
+    return Result(folder, codes, output_of_both)
+
+
+def test_resumed_equals_unbroken(result: Result) -> None:
+    resumed, unbroken = result.folder / "resumed", result.folder / "unbroken"
+    assert resumed.exists(), result.output
+    assert_same(final_state(resumed), final_state(unbroken))
+    assert rows(resumed) == rows(unbroken)
+
+
+def test_two_processes_do_what_one_does(result: Result, tmp_path: Path) -> None:
+    run(tmp_path, Spy(fresh=False))
+    one, two = final_state(tmp_path), final_state(result.folder / "unbroken")
+    for name, weight in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weight, rtol=1e-7, atol=1e-9)
+    losses = [
+        [float(row[key]) for row in rows(out) for key in ("loss", "valid_loss") if row[key]]
+        for out in (tmp_path, result.folder / "unbroken")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_resumed_on_one_process(result: Result, caplog: pytest.LogCaptureFixture) -> None:
+    out = result.folder / "died"
+    run(out, Spy(fresh=False), resume=checkpoints(out)[0])
+    assert "the checkpoint is of 2 processes, this is a training on 1" in caplog.text
+    unbroken = result.folder / "unbroken"
+    for name, weight in final_state(out)["state_dict"].items():
+        expected = final_state(unbroken)["state_dict"][name]
+        torch.testing.assert_close(weight, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_a_killed_process_ends_the_others(result: Result) -> None:
+    assert result.codes[1] == -signal.SIGKILL
+    assert result.codes[0] > 0, "the other ended by itself, with an error"
+    for path in checkpoints(result.folder / "died"):
+        checkpoint.load(path)
+
+
+if __name__ == "__main__":
+    scenes(Path(sys.argv[1]), int(sys.argv[2]))
