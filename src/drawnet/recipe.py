@@ -99,7 +99,8 @@ class TrainerConfig:
         checkpoint_minutes: Minutes between two checkpoints; there is also one after validation.
         threads: Threads per process for torch; by default torch decides.
         compile: Compile the step of the model: ``on``, ``off``, or ``auto`` where it pays.
-        products: Matrix products in ``fp32``, or with operands rounded to ``bf16``.
+        products: Matrix products in ``fp32``, or with operands rounded to ``bf16``, or ``auto``:
+            rounded on a CPU that is faster so.
         tensorboard: Write a log for TensorBoard beside ``metrics.csv``.
     """
 
@@ -112,7 +113,7 @@ class TrainerConfig:
     checkpoint_minutes: float = 5.0
     threads: int | None = None
     compile: Literal["auto", "on", "off"] = "auto"
-    products: Literal["fp32", "bf16"] = "fp32"
+    products: Literal["auto", "fp32", "bf16"] = "fp32"
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
