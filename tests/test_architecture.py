@@ -11,7 +11,7 @@ STOREYS = [  # a room may import from the storeys below its own, and from nowher
     {"attention", "config", "disk"},
     {"data", "weights"},
     {"step"},
-    {"model", "classify"},
+    {"model", "baselines", "classify"},
     {"objective", "fast"},
     {"evaluate", "explore", "recipe"},
     {"visualise"},
@@ -44,8 +44,8 @@ def test_every_room_has_its_storey() -> None:
 
 def test_imports_point_downwards() -> None:
     for room, path, nodes in modules():
-        if room.startswith("__"):
-            continue  # the facade shows what is inside
+        if room not in STOREY:
+            continue  # the facade shows what is inside; for others, see the test above
         rooms = {name.split(".")[1] for name in imported(nodes) if name.startswith("drawnet.")}
         for other in rooms & set(STOREY) - {room}:
             assert STOREY[other] < STOREY[room], f"{path.name} of {room} imports {other}"
