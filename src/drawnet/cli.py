@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,8 +60,10 @@ def train(argv: Sequence[str]) -> None:
     from drawnet.config import DRAWConfig
 
     class Parser(ArgumentParser):
+        reading = ""
+
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            _fail("train", message, BAD_INPUT)
+            _fail("train", self.reading + message, BAD_INPUT)
 
     parser = Parser("drawnet train", description=train.__doc__, allow_abbrev=False)
     own = Plain(add_help=False, allow_abbrev=False)
@@ -94,6 +97,9 @@ def train(argv: Sequence[str]) -> None:
     else:
         file = recipes.find(asked.recipe or "digits")
     parser.default_config_files = [str(file)]
+    parser.reading = f"{file}: "
+    parser.parse_args([])
+    parser.reading = ""
     values = parser.parse_args(argv)
     recipe = recipes.Recipe(
         DRAWConfig(**vars(values.model)),
@@ -105,17 +111,17 @@ def train(argv: Sequence[str]) -> None:
 
     from drawnet import training
 
-    _show_log()
     go_on = f"drawnet train --out {out} --resume"
     try:
-        training.train(
-            recipe,
-            out,
-            data_dir=asked.data_dir,
-            resume=asked.resume or False,
-            overwrite=asked.overwrite,
-            tell=_tell,
-        )
+        with _log_shown():
+            training.train(
+                recipe,
+                out,
+                data_dir=asked.data_dir,
+                resume=asked.resume or False,
+                overwrite=asked.overwrite,
+                tell=_tell,
+            )
     except training.Interrupted as stop:
         _fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
@@ -359,13 +365,18 @@ def _words(error: OSError) -> str:
     return words if error.filename is None else f"{error.filename}: {words}"
 
 
-def _show_log() -> None:
+@contextmanager
+def _log_shown() -> Iterator[None]:
     """What the package logs, as lines on stderr, above the progress bar if there is one."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             print(self.format(record), file=sys.stderr, flush=True)
 
-    log = logging.getLogger("drawnet")
+    log, lines = logging.getLogger("drawnet"), Lines()
     log.setLevel(logging.INFO)
-    log.addHandler(Lines())
+    log.addHandler(lines)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)

@@ -10,6 +10,7 @@ the field, its range and what came, before anything is allocated.
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +124,9 @@ class TrainerConfig:
         _require(self.validate_every >= 1, "trainer.validate_every", ">= 1", self.validate_every)
         minutes = self.checkpoint_minutes
         _require(0 < minutes < math.inf, "trainer.checkpoint_minutes", "> 0 and finite", minutes)
+        if self.max_time is not None:
+            form = re.fullmatch(r"\d+:[0-2]\d:[0-5]\d:[0-5]\d", self.max_time)
+            _require(form is not None, "trainer.max_time", "DD:HH:MM:SS", self.max_time)
         if self.threads is not None:
             _require(1 <= self.threads <= 1024, "trainer.threads", "1 to 1024", self.threads)
 

@@ -166,11 +166,11 @@ class Progress(RichProgressBar):
 
     def __init__(self, log: Log) -> None:
         super().__init__(refresh_rate=5)
-        self.log = log
+        self.source = log
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Nats and KL per image, images per second."""
-        return dict(self.log.shown)
+        return dict(self.source.shown)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"

@@ -115,6 +115,8 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     assert watch.best is not None
+    if first:
+        log.info("best validation %.3f nats: weights in %s", watch.best.loss, folder.weights)
     return watch.best
 
 

@@ -1,0 +1,90 @@
+"""Recipes: those that are shipped, and values that cannot be."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from drawnet import DRAWConfig
+from drawnet.data import SOURCES
+from drawnet.recipe import (
+    RECIPES,
+    DataConfig,
+    OptimConfig,
+    Recipe,
+    TrainerConfig,
+    find,
+    shipped,
+)
+
+PARTS = {"model": DRAWConfig, "data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_shipped_recipes_say_what_they_are_and_hold_known_values(name: str) -> None:
+    path = find(name)
+    text = path.read_text()
+    assert text.startswith("# ")
+    content = yaml.safe_load(text)
+    parts = {part: PARTS[part](**values) for part, values in content.items() if part in PARTS}
+    recipe = Recipe(**{**content, **parts})
+    assert recipe.data.name in SOURCES
+
+
+def test_the_recipe_mnist_is_the_papers() -> None:
+    """Table 3: 64 glimpses, 256 hidden units, 100 latents, read 2 x 2, write 5 x 5."""
+    model = DRAWConfig(**yaml.safe_load(find("mnist").read_text())["model"])
+    assert model == DRAWConfig((1, 28, 28), 64, 256, 256, 100, 2, 5)
+
+
+def test_find() -> None:
+    own = RECIPES / "vae.yaml"
+    assert find(str(own)) == find("vae") == own
+    with pytest.raises(ValueError, match=r"one of digits, .*, got 'nothing'"):
+        find("nothing")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        (OptimConfig, "lr", 0.0),
+        (OptimConfig, "lr", math.nan),
+        (OptimConfig, "lr", -1e-3),
+        (OptimConfig, "warmup_steps", -1),
+        (OptimConfig, "final_lr", 1.1),
+        (OptimConfig, "betas", (0.9, 1.0)),
+        (OptimConfig, "weight_decay", math.inf),
+        (OptimConfig, "clip", 0.0),
+        (OptimConfig, "ema_decay", 1.0),
+        (OptimConfig, "batch_size", 0),
+        (OptimConfig, "epochs", 10**9),
+        (OptimConfig, "glimpse_schedule", {-1: 4}),
+        (OptimConfig, "glimpse_schedule", {0: 10**9}),
+        (TrainerConfig, "devices", 0),
+        (TrainerConfig, "num_nodes", 0),
+        (TrainerConfig, "max_time", "soon"),
+        (TrainerConfig, "validate_every", 0),
+        (TrainerConfig, "checkpoint_minutes", math.nan),
+        (TrainerConfig, "threads", 0),
+    ],
+)
+def test_values_out_of_range_name_the_field_and_the_range(
+    part: type[Any], name: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=rf"(optim|trainer)\.{name} must be .*, got"):
+        part(**{name: value})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_out_of_range(seed: int) -> None:
+    with pytest.raises(ValueError, match=r"seed must be in \[0, 2\^32\), got"):
+        Recipe(seed=seed)
+
+
+def test_glimpses_of_an_epoch() -> None:
+    recipe = Recipe(model=DRAWConfig(glimpses=9))
+    assert [recipe.glimpses(epoch) for epoch in range(3)] == [9, 9, 9]
+    scheduled = replace(recipe, optim=OptimConfig(glimpse_schedule={4: 8, 1: 2}))
+    assert [scheduled.glimpses(epoch) for epoch in range(6)] == [9, 2, 2, 2, 8, 8]
