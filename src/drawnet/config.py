@@ -1,7 +1,16 @@
 """The sizes of a network: all that decides its weights. Importing this imports no torch."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
+
+_MOST = {
+    "channels": 64,
+    "height": 4096,
+    "width": 4096,
+    "glimpses": 10_000,
+    "read_size": 1024,
+    "write_size": 1024,
+}
 
 
 @dataclass(frozen=True)
@@ -34,20 +43,70 @@ class DRAWConfig:
     prior: Literal["standard", "learned"] = "standard"
 
     def __post_init__(self) -> None:
-        # Weights come with their configuration in JSON, which has lists and no tuples.
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        if len(self.image_shape) != 3:
-            raise ValueError(f"image_shape must be (C, H, W), got {self.image_shape}")
-        sizes = {
-            **{f.name: getattr(self, f.name) for f in fields(self)[1:-1]},
-            **dict(zip(("channels", "height", "width"), self.image_shape, strict=True)),
-        }
-        limits = {"glimpses": 10_000, "channels": 64, "height": 4096, "width": 4096}
-        for name, size in sizes.items():
-            if size is None and name in ("read_size", "write_size"):
-                continue
-            limit = limits.get(name, 1024 if name in ("read_size", "write_size") else 65_536)
-            if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= limit:
-                raise ValueError(f"{name} must be an integer from 1 to {limit}, got {size!r}")
-        if self.prior not in ("standard", "learned"):
-            raise ValueError(f"prior must be 'standard' or 'learned', got {self.prior!r}")
+        _check(self)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The sizes of a glimpse classifier. The defaults are the paper's (its Table 3).
+
+    Attributes:
+        image_shape: (C, H, W): channels, height and width of an image.
+        glimpses: T, how often it looks before it answers. No weight depends on it.
+        hidden_size: Width of the LSTM.
+        read_size: N of the window that it looks through.
+        classes: How many answers there are.
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 100, 100)
+    glimpses: int = 8
+    hidden_size: int = 256
+    read_size: int = 12
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """Which convolutional network to compare a glimpse classifier with.
+
+    Attributes:
+        image_shape: (C, H, W): channels, height and width of an image.
+        classes: How many answers there are.
+        layers: ``"two"``, ``"coarse"`` or ``"fine"``: see `drawnet.baselines`.
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 100, 100)
+    classes: int = 10
+    layers: Literal["two", "coarse", "fine"] = "two"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(config: Any) -> None:
+    """Refuse a configuration whose sizes or choices are out of range; its types say which."""
+    # Weights come with their configuration in JSON, which has lists and no tuples.
+    object.__setattr__(config, "image_shape", tuple(config.image_shape))
+    if len(config.image_shape) != 3:
+        raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape}")
+    sizes = dict(zip(("channels", "height", "width"), config.image_shape, strict=True))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type is int or (field.type == int | None and value is not None):
+            sizes[field.name] = value
+        elif get_origin(field.type) is Literal and value not in get_args(field.type):
+            choices = " or ".join(map(repr, get_args(field.type)))
+            raise ValueError(f"{field.name} must be {choices}, got {value!r}")
+    for name, size in sizes.items():
+        most = _MOST.get(name, 65_536)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most:
+            raise ValueError(f"{name} must be an integer from 1 to {most}, got {size!r}")

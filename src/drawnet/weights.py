@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
@@ -25,6 +26,46 @@ SHIPPED = Path(__file__).parent / "pretrained"
 
 class WeightsError(ValueError):
     """There are no such weights, or they are damaged, or of another model."""
+
+
+class Pretrained(nn.Module):
+    """Abstract: a network that is made from its configuration alone and can be kept on disk.
+
+    Attributes:
+        Config: The class of its configuration, a dataclass.
+        config: Its configuration.
+    """
+
+    Config: ClassVar[type]
+    config: Any
+
+    def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
+        """Write ``model.safetensors`` and, beside it, ``config.json`` with its sha256.
+
+        Args:
+            folder: Made where it does not exist.
+            **provenance: What to remember of where the weights come from, as JSON.
+        """
+        save(folder, self, asdict(self.config), provenance)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            name: A folder, the name of weights that come with the package (`shipped`), or the name
+                of a repository ``user/name`` of the Hugging Face hub.
+
+        Raises:
+            WeightsError: If there are none, or they are damaged, or of another model.
+        """
+        config, state = load(name, cls.__name__)
+        try:
+            model = cls(cls.Config(**config))
+            model.load_state_dict(state)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{name}: {error}") from error
+        return model
 
 
 def shipped() -> list[str]:

@@ -1,0 +1,337 @@
+r"""Classification by attention: the paper's section 4.1, its "Differentiable RAM".
+
+A recurrent network looks at an image T times, each time through a small window that it chose after
+the look before, and then answers. It is DRAW's encoder with DRAW's reading window, and an answer in
+place of a drawing:
+
+    r_t      = gamma F_y x F_x^T                 with the window W(h_{t-1})         (21) to (27)
+    h_t      = RNN(h_{t-1}, r_t)
+    p(y | x) = softmax(W(h_T))
+
+Where the recurrent attention model of Mnih et al. (2014), RAM, samples its windows and learns by
+reinforcement, everything here is differentiable and learned by gradient descent.
+
+The paper leaves three things open, which here are: the five numbers of a window come from the
+network's own state before it; the loss is the cross-entropy of the last answer alone; h_0 and its
+cell are learned, as in DRAW, so that the first window is the same for all images.
+
+A `Classifier` is anything that gives `logits` of shape ``(T, B, classes)``, an answer after each
+glimpse: what judges answers here serves the networks of `drawnet.baselines` as well.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from drawnet import attention
+from drawnet.attention import Window
+from drawnet.config import ClassifierConfig
+from drawnet.data import Images
+from drawnet.step import Product, lstm
+from drawnet.weights import Pretrained
+
+
+@dataclass(frozen=True)
+class Glimpses:
+    """What a classifier saw and answered: facts, time-major.
+
+    Attributes:
+        logits: Its answer after each glimpse, ``(T, B, classes)``.
+        window: Where it looked: a window of ``(T, B)`` tensors.
+        patches: What it saw there, r_t, ``(T, B, C, N, N)``.
+    """
+
+    logits: Tensor
+    window: Window
+    patches: Tensor
+
+
+class Products(NamedTuple):
+    """The two matrix products of a glimpse: see `GlimpseClassifier.fuse`."""
+
+    glimpse: Product  # r -> gates
+    h: Product  # h -> all of FromState
+    h_bias: Tensor
+
+
+class FromState(NamedTuple):
+    """All that is linear in h, each ``(B, features)``."""
+
+    gates: Tensor  # the LSTM's own gates of the next glimpse
+    window: Tensor  # the window of the next glimpse
+    answer: Tensor  # the logits now
+
+
+class State(NamedTuple):
+    """What a glimpse hands to the next. h itself is used only through what is linear in it."""
+
+    cell: Tensor
+    from_state: FromState
+
+
+def step(
+    config: ClassifierConfig,
+    products: Products,
+    x: Float[Tensor, "batch channels height width"],
+    state: State,
+) -> tuple[State, Float[Tensor, "batch channels size size"]]:
+    """One glimpse: the state after it, and what was seen."""
+    size, view = config.read_size, state.from_state
+    patch = attention.read(x, attention.window(view.window, size, *x.shape[2:]), size)
+    h, cell = lstm(products.glimpse(patch.flatten(1), view.gates), state.cell)
+    return State(cell, linear_in_h(config, products, h)), patch
+
+
+def linear_in_h(config: ClassifierConfig, products: Products, h: Tensor) -> FromState:
+    """The last product of a glimpse, in its pieces."""
+    sizes = [4 * config.hidden_size, 5, config.classes]
+    return FromState(*products.h(h, products.h_bias).split(sizes, dim=1))
+
+
+class GlimpseClassifier(Pretrained):
+    """A network that classifies an image by a few glimpses of it.
+
+    >>> classifier = GlimpseClassifier(ClassifierConfig(glimpses=4))
+    >>> glimpses = classifier(torch.rand(2, 1, 100, 100))
+    >>> glimpses.logits.shape
+    torch.Size([4, 2, 10])
+
+    Attributes:
+        config: The sizes.
+        lstm: The gates i, f, g, o, linear in [r, h].
+        window: The five numbers of the next window, linear in h.
+        answer: The logits of the classes, linear in h.
+        h, cell: The initial states, which are learned.
+        step: The function of one glimpse, `step` with the configuration bound. It may be replaced
+            by a compiled one: see `drawnet.fast`.
+        precision: The type to round the operands of the matrix products to, or None.
+    """
+
+    Config: ClassVar[type] = ClassifierConfig
+    config: ClassifierConfig
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.step: Callable[..., tuple[State, Tensor]] = partial(step, config)
+        self.precision: torch.dtype | None = None
+
+        hidden = config.hidden_size
+        self.lstm = nn.Linear(config.image_shape[0] * config.read_size**2 + hidden, 4 * hidden)
+        self.window = nn.Linear(hidden, 5)
+        self.answer = nn.Linear(hidden, config.classes)
+        self.h = nn.Parameter(torch.zeros(hidden))
+        self.cell = nn.Parameter(torch.zeros(hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with a window that covers the image, and sees what lies between its centres.
+
+        As in `drawnet.DRAW.reset_parameters`, the filters are half as wide as their stride. A wide
+        window over thin strokes sees little light; gamma makes up for it.
+        """
+        _, height, width = self.config.image_shape
+        delta = (max(height, width, 2) - 1) / max(self.config.read_size - 1, 1)
+        bound = self.config.hidden_size**-0.5  # as `torch.nn.LSTMCell`
+        nn.init.uniform_(self.lstm.weight, -bound, bound)
+        for layer in (self.window, self.answer):
+            nn.init.normal_(layer.weight, std=0.01)
+        for layer in (self.lstm, self.window, self.answer):
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.lstm.bias.view(4, -1)[1] = 1  # the forget gates start open
+            self.window.bias[2] = 2 * math.log(delta / 2)
+            self.window.bias[4] = math.log(4)
+
+    def fuse(self) -> Products:
+        """Concatenate the layers into the two matrices that a glimpse multiplies by.
+
+        Once for the whole chain: the gradient flows through the concatenation back into the layers.
+        """
+        hidden = self.config.hidden_size
+        of_r, of_h = self.lstm.weight.split([self.lstm.in_features - hidden, hidden], dim=1)
+        layers = (self.window, self.answer)
+        return Products(
+            glimpse=self._product(of_r),
+            h=self._product(torch.cat([of_h, *(layer.weight for layer in layers)])),
+            h_bias=torch.cat([self.lstm.bias, *(layer.bias for layer in layers)]),
+        )
+
+    def _product(self, weight: Tensor) -> Product:
+        rounded = None if self.precision is None else weight.detach().to(self.precision)
+        return Product(weight, rounded)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
+    ) -> Glimpses:
+        """Look at images, and answer after each glimpse.
+
+        Args:
+            x: Images with values in [0, 1].
+            glimpses: How often to look, >= 1, if not ``config.glimpses``.
+
+        Raises:
+            ValueError: If ``x`` has another shape, or ``glimpses`` is less than 1.
+        """
+        if x.shape[1:] != self.config.image_shape:
+            expected = ", ".join(map(str, self.config.image_shape))
+            raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+        count = self.config.glimpses if glimpses is None else glimpses
+        if count < 1:
+            raise ValueError(f"glimpses must be >= 1, got {count}")
+        products = self.fuse()
+        states, patches = [self.initial_state(products, len(x))], []
+        for _ in range(count):
+            state, patch = self.step(products, x, states[-1])
+            states.append(state)
+            patches.append(patch)
+        params = torch.stack([state.from_state.window for state in states[:-1]])
+        return Glimpses(
+            logits=torch.stack([state.from_state.answer for state in states[1:]]),
+            window=attention.window(params, self.config.read_size, *x.shape[2:]),
+            patches=torch.stack(patches),
+        )
+
+    def initial_state(self, products: Products, batch: int) -> State:
+        """h_0 and its cell, which are learned and the same for all images."""
+        view = linear_in_h(self.config, products, self.h[None])
+        cell, *pieces = (start.expand(batch, -1).contiguous() for start in (self.cell[None], *view))
+        return State(cell, FromState(*pieces))
+
+    def logits(
+        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
+    ) -> Float[Tensor, "glimpses batch classes"]:
+        """The answers alone."""
+        answers: Tensor = self(x, glimpses=glimpses).logits
+        return answers
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What gives an answer after each glimpse."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` to logits ``(T, B, classes)``."""
+
+
+def nll(
+    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """-log p(y | x): the cross-entropy of the last answer, in nats.
+
+    Args:
+        logits: From `GlimpseClassifier.logits` or another `Classifier`.
+        y: The classes, from 0.
+    """
+    return nn.functional.cross_entropy(logits[-1], y, reduction="none")
+
+
+def nll_of_all(
+    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """The mean of `nll` over the answers after each glimpse, which trains to answer early."""
+    labels = y.expand(len(logits), -1)
+    every = nn.functional.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
+    return every.mean(0)
+
+
+def wrong(
+    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
+) -> Bool[Tensor, "glimpses batch"]:
+    """Which answers after each glimpse are wrong."""
+    return logits.argmax(-1) != y
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """How often the last answer of a classifier is wrong on a set.
+
+    Attributes:
+        error: The fraction of wrong answers, in [0, 1].
+        interval: Wilson's 95 % confidence interval of it.
+        error_per_glimpse: The same fraction for the answers after each glimpse, T numbers.
+        confusion: ``confusion[i][j]`` images of class i were taken for class j.
+        count: How many images.
+    """
+
+    error: float
+    interval: tuple[float, float]
+    error_per_glimpse: list[float]
+    confusion: list[list[int]]
+    count: int
+
+
+@torch.no_grad()
+def evaluate_classifier(
+    model: Classifier,
+    images: Images,
+    *,
+    batch_size: int = 500,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ErrorRate:
+    """Count the errors on a set of images.
+
+    Args:
+        model: The network.
+        images: The set, with labels, on the device of the network.
+        batch_size: Images at a time.
+        seed: Of what is random about the images.
+        progress: Called with the images done and their number.
+
+    Raises:
+        ValueError: If the set is empty, has no labels, or has other classes than the network.
+    """
+    if len(images) == 0 or images.labels is None:
+        what = "an empty set" if len(images) == 0 else f"{images.name} without labels"
+        raise ValueError(f"expected labelled images to evaluate on, got {what}")
+    classes, device = len(images.classes), images.pixels.device
+    generator = torch.Generator(device)
+    errors, pairs = [], []
+    for first in range(0, len(images), batch_size):
+        index = torch.arange(first, min(first + batch_size, len(images)), device=device)
+        x, y = images.batch(index, generator.manual_seed(seed + first))
+        assert y is not None
+        logits = model.logits(x)
+        if logits.shape[-1] != classes:
+            message = f"expected {classes} classes, as {images.name} has"
+            raise ValueError(f"{message}, got {logits.shape[-1]}")
+        errors.append(wrong(logits, y))
+        pairs.append(y * classes + logits[-1].argmax(-1))
+        if progress is not None:
+            progress(first + len(x), len(images))
+    counts = torch.cat(errors, dim=1).sum(1).tolist()
+    confusion = torch.cat(pairs).bincount(minlength=classes**2).view(classes, classes)
+    return ErrorRate(
+        error=counts[-1] / len(images),
+        interval=wilson(counts[-1], len(images)),
+        error_per_glimpse=[count / len(images) for count in counts],
+        confusion=confusion.tolist(),
+        count=len(images),
+    )
+
+
+def wilson(errors: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a rate: all rates p that are not too far from what was seen.
+
+        |errors / count - p| <= z sqrt(p (1 - p) / count)
+
+    Unlike errors / count +- z standard errors, it is right near 0, where good classifiers are.
+
+    Args:
+        errors: How many of `count` were wrong.
+        count: >= 1.
+        confidence: The probability with which the interval holds the true rate, in (0, 1).
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate, shrink = errors / count, 1 + z**2 / count
+    middle = (rate + z**2 / (2 * count)) / shrink
+    half = z / shrink * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
