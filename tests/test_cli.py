@@ -86,11 +86,7 @@ def test_help_and_version_are_quick_since_they_import_no_torch() -> None:
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert (
-            f"drawnet {__version__}" in done.stdout
-            or "drawnet VERB" in done.stdout
-            or (f"drawnet {argv[0]}" in done.stdout)
-        )
+        assert done.stdout.startswith(shown)
 
 
 def test_recipes(drawnet: Callable[..., Answer]) -> None:

@@ -145,6 +145,14 @@ def test_it_learns(unbroken: Path) -> None:
     assert losses == sorted(losses, reverse=True)
 
 
+def test_time_is_up(tmp_path: Path) -> None:
+    optim = replace(RECIPE.optim, epochs=10**6)
+    trainer = replace(RECIPE.trainer, max_time="00:00:00:01")
+    best = run(tmp_path, recipe=replace(RECIPE, optim=optim, trainer=trainer))
+    assert 0 < final_state(tmp_path)["global_step"] < 10**6
+    assert DRAW.from_pretrained(tmp_path).config.glimpses == best.glimpses
+
+
 def test_glimpses_follow_their_schedule(tmp_path: Path) -> None:
     optim = replace(RECIPE.optim, glimpse_schedule={0: 2, 2: 3})
     best = run(tmp_path, recipe=replace(RECIPE, optim=optim))

@@ -135,6 +135,18 @@ def test_a_damaged_checkpoint(
     assert_same(final_state(broken), final_state(unbroken))
 
 
+def test_resumed_or_overwritten_but_not_both(broken: Path) -> None:
+    with pytest.raises(ValueError, match="either resume or overwrite"):
+        run(broken, resume=True, overwrite=True)
+
+
+def test_a_signal_in_the_last_step_does_not_cost_the_last_validation(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, Spy(kill=STEPS - 1))
+    assert_same(final_state(tmp_path), final_state(unbroken))
+
+
 def test_no_whole_checkpoint(broken: Path) -> None:
     for path in checkpoints(broken):
         path.write_bytes(b"")

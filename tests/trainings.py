@@ -31,7 +31,7 @@ RECIPE = Recipe(
         read_size=2,
         write_size=3,
     ),
-    optim=OptimConfig(lr=0.03, warmup_steps=3, batch_size=BATCH, epochs=EPOCHS),
+    optim=OptimConfig(lr=0.02, warmup_steps=3, batch_size=BATCH, epochs=EPOCHS),
     trainer=TrainerConfig(accelerator="cpu", compile="off", tensorboard=False, threads=1),
     seed=7,
 )

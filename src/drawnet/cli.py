@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from drawnet.data import Images
     from drawnet.evaluate import Bound
@@ -283,7 +284,7 @@ def _model(asked: argparse.Namespace) -> "DRAW":
     from drawnet.fast import accelerate
     from drawnet.model import DRAW
 
-    model = DRAW.from_pretrained(asked.weights).eval()
+    model = DRAW.from_pretrained(asked.weights).requires_grad_(False)
     default = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model = model.to(asked.device or default)
@@ -315,7 +316,7 @@ def _generator(asked: argparse.Namespace, model: "DRAW") -> "torch.Generator":
 def _save(
     asked: argparse.Namespace,
     name: str,
-    picture: Any,
+    picture: "Image.Image",
     trace: "Trace",
     x: "torch.Tensor | None" = None,
 ) -> None:

@@ -8,6 +8,7 @@ Everything in drawnet that imports Lightning is here.
 
 from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.run import train
+from drawnet.training.validate import Validation
 from drawnet.training.watch import Diverged, Interrupted
 
-__all__ = ["CheckpointError", "Diverged", "Interrupted", "train"]
+__all__ = ["CheckpointError", "Diverged", "Interrupted", "Validation", "train"]

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 
-from drawnet.disk import write_atomically
+from drawnet.disk import cannot_save, write_atomically
 from drawnet.training.module import Training
 
 EVERY = 50
@@ -66,8 +66,11 @@ class MetricsCSV(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row."""
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow({"step": step, **metrics})
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow({"step": step, **metrics})
+        except OSError as error:
+            raise cannot_save(self.path, error) from error
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The run's ``recipe.yaml`` has them."""

@@ -6,14 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 IRRELEVANT = (
-    # The set is in memory on the device: there are no workers to add.
-    ".*does not have many workers.*",
-    # The log takes its rows itself, every 50 steps.
-    ".*smaller than the logging interval.*",
-    # Validation is the watch's, not Lightning's.
-    ".*you have defined a `val_dataloader` but.*",
-    # A run folder is meant to be gone on with.
-    ".*Checkpoint directory .* exists and is not empty.*",
     # What to run on is the recipe's choice.
     ".*available but not used.*",
     # Lightning's own use of torch.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
@@ -27,7 +28,7 @@ from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.run_folder import RunFolder, software_and_machine
 from drawnet.training.validate import Validation
-from drawnet.training.watch import Watch
+from drawnet.training.watch import Diverged, Watch
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,11 @@ def train(
         CheckpointError: If there is no whole checkpoint to resume from.
         OSError: If `out` cannot be written.
         Interrupted: After SIGTERM or SIGINT, with a checkpoint saved.
-        Diverged: If ten steps in a row were not finite, with a checkpoint of the last finite state.
+        Diverged: If ten steps in a row were not finite, with a checkpoint of the last finite state;
+            or if no validation was.
     """
+    if resume and overwrite:
+        raise ValueError("expected either resume or overwrite, got both")
     folder = RunFolder(Path(out))
     first = getattr(rank_zero_only, "rank", 0) == 0
     if first and folder.holds_a_run() and not (resume or overwrite):
@@ -105,7 +109,7 @@ def train(
         )
         module = Training(recipe, _network(recipe, train_images), steps_per_epoch)
         if first:
-            folder.begin(recipe, overwrite and not resume)
+            folder.begin(recipe, overwrite)
             trainer.loggers = _loggers(folder, recipe, step)
         try:
             trainer.fit(module, batches, ckpt_path=resume_path, weights_only=True)
@@ -114,7 +118,8 @@ def train(
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-    assert watch.best is not None
+    if watch.best is None:
+        raise Diverged("the validation bound was never finite")
     if first:
         log.info("best validation %.3f nats: weights in %s", watch.best.loss, folder.weights)
     return watch.best
@@ -189,6 +194,10 @@ def _trainer(
     callbacks.append(watch)
     if shows:
         callbacks.append(Progress(logs))
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        # A job that is started again goes on by --resume, not by Lightning's own way.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         return Trainer(
             accelerator=settings.accelerator,
@@ -198,7 +207,7 @@ def _trainer(
             max_epochs=-1,
             max_steps=recipe.optim.epochs * steps_per_epoch,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=plugins,
             logger=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,
@@ -206,7 +215,7 @@ def _trainer(
             enable_model_summary=False,
             enable_progress_bar=shows,
             use_distributed_sampler=False,
-            log_every_n_steps=10**9,
+            log_every_n_steps=0,
         )
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error

@@ -1,5 +1,6 @@
 """The bound on the validation images, with the averaged weights and always the same noise."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ class Validation(NamedTuple):
 
     def beats(self, other: "Validation | None") -> bool:
         """Whether it is better. A longer chain starts afresh: only equal ones compare."""
+        if not math.isfinite(self.loss):
+            return False
         return other is None or self.glimpses > other.glimpses or self.loss < other.loss
 
 

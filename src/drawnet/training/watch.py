@@ -94,7 +94,7 @@ class Watch(Callback):
             signal.signal(signal.SIGINT, self._on_signal)
         step = trainer.global_step
         if self._validation_due(module, step) and (self.latest is None or self.latest.step < step):
-            self._validate(trainer, module)  # a signal had cut it short
+            self._validate(trainer, module, last=False)  # a signal had cut it short
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal:  # for the second time: at once, with the checkpoint that there is
@@ -108,7 +108,7 @@ class Watch(Callback):
         last = step == trainer.max_steps or trainer.should_stop
         validated = last or self._validation_due(module, step)
         if validated:
-            self._validate(trainer, module)
+            self._validate(trainer, module, last)
         diverged, number, due = self._agree(trainer, module, step, now=validated)
         if validated or diverged or number or due:
             self._save(trainer, step)
@@ -122,8 +122,9 @@ class Watch(Callback):
             step > 0 and step % (module.recipe.trainer.validate_every * module.steps_per_epoch) == 0
         )
 
-    def _validate(self, trainer: Trainer, module: Training) -> None:
-        result = validate(trainer, module, self.images, stop=lambda: self._signal != 0)
+    def _validate(self, trainer: Trainer, module: Training, last: bool) -> None:
+        # A signal cuts it short, unless nothing would be left to resume.
+        result = validate(trainer, module, self.images, stop=lambda: self._signal != 0 and not last)
         if result is None:
             return
         self.latest = result
