@@ -15,7 +15,7 @@ STOREYS = [  # a room may import from the storeys below its own, and from nowher
     {"objective", "fast"},
     {"evaluate", "explore", "recipe"},
     {"visualise"},
-    {"figures", "training"},
+    {"benchmark", "figures", "training"},
     {"demo"},
     {"cli"},
 ]

@@ -159,14 +159,10 @@ class GlimpseClassifier(Pretrained):
         of_r, of_h = self.lstm.weight.split([self.lstm.in_features - hidden, hidden], dim=1)
         layers = (self.window, self.answer)
         return Products(
-            glimpse=self._product(of_r),
-            h=self._product(torch.cat([of_h, *(layer.weight for layer in layers)])),
+            glimpse=Product.of(of_r, self.precision),
+            h=Product.of(torch.cat([of_h, *(layer.weight for layer in layers)]), self.precision),
             h_bias=torch.cat([self.lstm.bias, *(layer.bias for layer in layers)]),
         )
-
-    def _product(self, weight: Tensor) -> Product:
-        rounded = None if self.precision is None else weight.detach().to(self.precision)
-        return Product(weight, rounded)
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None

@@ -183,21 +183,18 @@ class DRAW(nn.Module):
         of_z, of_own = self.decoder.weight.split([self.config.z_size, self.config.dec_size], dim=1)
         heads = [self.prior, self.read_window, self.write_window, self.patch]
         present = [head for head in heads if head is not None]
+        of_latent = torch.cat([self.mu.weight, self.log_sigma.weight])
+        of_h_dec = torch.cat([of_own, of_h_dec, *(head.weight for head in present)])
         return Products(
-            encoder=self._product(of_r, of_h_enc, dim=1),
-            latent=self._product(self.mu.weight, self.log_sigma.weight),
-            decoder=self._product(of_z),
-            h_dec=self._product(of_own, of_h_dec, *(head.weight for head in present)),
+            encoder=Product.of(torch.cat([of_r, of_h_enc], dim=1), self.precision),
+            latent=Product.of(of_latent, self.precision),
+            decoder=Product.of(of_z, self.precision),
+            h_dec=Product.of(of_h_dec, self.precision),
             latent_bias=torch.cat([self.mu.bias, self.log_sigma.bias]),
             h_dec_bias=torch.cat(
                 [self.decoder.bias, self.encoder.bias, *(head.bias for head in present)]
             ),
         )
-
-    def _product(self, *weights: Tensor, dim: int = 0) -> Product:
-        weight = torch.cat(weights, dim=dim)
-        rounded = None if self.precision is None else weight.detach().to(self.precision)
-        return Product(weight, rounded)
 
     def forward(
         self,

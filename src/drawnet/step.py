@@ -6,7 +6,7 @@ is four matrix products joined by pieces without weights, with everything that i
 one of them. The notation is that of `drawnet.model`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,11 @@ class Product(NamedTuple):
             return torch.addmm(plus, x, self.weight.t())
         product: Tensor = LowPrecision.apply(x, self.weight, self.rounded)  # type: ignore[no-untyped-call]
         return plus + product
+
+    @classmethod
+    def of(cls, weight: Tensor, precision: torch.dtype | None) -> Self:
+        """A matrix to multiply by with operands rounded to ``precision``, or not rounded."""
+        return cls(weight, None if precision is None else weight.detach().to(precision))
 
 
 class LowPrecision(torch.autograd.Function):

@@ -9,7 +9,6 @@ key that is not known is refused rather than dropped, since it would be another 
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
+
+from drawnet.disk import write_atomically
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -78,7 +79,6 @@ def save(
 ) -> None:
     """Write the weights of a module; `load` gives them back."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     data = serialise(tensors)
     description = {
@@ -88,8 +88,8 @@ def save(
         "sha256": hashlib.sha256(data).hexdigest(),
         "provenance": dict(provenance),
     }
-    replace_file(folder / "model.safetensors", data)
-    replace_file(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
+    write_atomically(folder / "model.safetensors", data)
+    write_atomically(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
 
 
 def load(name: str | Path, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -151,16 +151,3 @@ def locate(name: str | Path) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{name}: no such folder, and the hub says: {error}") from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
