@@ -137,13 +137,14 @@ class Training(LightningModule):
             "format": FORMAT,
             "recipe": asdict(self.recipe),
             "world_size": self.trainer.world_size,
-            "tally": self.trainer.strategy.reduce(self.tally.clone(), reduce_op="mean"),
+            "tally": self.all_gather(self.tally),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums; say so if the number of processes has changed."""
-        self.tally = checkpoint["drawnet"]["tally"]
+        tallies = checkpoint["drawnet"]["tally"].view(-1, len(self.tally))
         before, now = checkpoint["drawnet"]["world_size"], self.trainer.world_size
+        self.tally = tallies[self.global_rank] if before == now else tallies.mean(0)
         if before != now:
             log.warning(
                 "the checkpoint is of %d processes, this is a training on %d: the same images in "

@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data
 from drawnet.data import Images
-from drawnet.disk import cannot_save
 from drawnet.model import DRAW
 from drawnet.recipe import Recipe
 from drawnet.training import checkpoint
@@ -244,10 +243,7 @@ def _keeper(
             "validation_kl": result.kl,
             **software_and_machine(),
         }
-        try:
-            weights.save_pretrained(folder.weights, **facts)
-        except OSError as error:
-            raise cannot_save(folder.weights, error) from error
+        weights.save_pretrained(folder.weights, **facts)
         folder.write_provenance(facts)
 
     return keep
