@@ -58,8 +58,8 @@ class RunFolder:
         text = yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)
         write_atomically(self.recipe, text.encode())
         self.checkpoints.mkdir(exist_ok=True)
-        sweep(self.path)
-        sweep(self.checkpoints)
+        for folder in (self.path, self.checkpoints, self.weights):
+            sweep(folder)
 
     def write_provenance(self, facts: dict[str, Any]) -> None:
         """Write where the weights come from."""
