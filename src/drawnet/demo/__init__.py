@@ -1,0 +1,79 @@
+"""The demo page: watch a network draw, let it copy a drawing, move the attention by hand.
+
+    `answers`   what the page computes: plain values in, pictures and words out
+    `pictures`  pictures that strangers send, brought to the shape of a model
+    `page`      how it looks and what calls what
+    `guard`     what reaches the page at all
+
+It needs the extra ``demo``, and no network: nothing on the page comes from another machine.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drawnet import weights as store
+from drawnet.model import DRAW
+
+
+def launch(
+    weights: Sequence[str | Path] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        weights: Folders of weights, run folders or names, to choose from on the page besides the
+            weights that come with the package.
+        host: The address to listen on. The default is reached from this machine only.
+        port: The port to listen on, from 0 to 65535; 0 takes any that is free.
+
+    Raises:
+        ValueError: If there are no weights, or not of a network whose images can be shown, or no
+            such port, or the extra is not installed.
+        OSError: If the port is taken.
+    """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be from 0 to 65535, got {port}")
+    models = load(weights or [])
+    try:
+        from drawnet.demo import page
+    except ModuleNotFoundError as error:
+        message = f"the demo needs {error.name}: pip install drawnet[demo]"
+        raise ValueError(message) from error
+    page.serve(models, host, port)
+
+
+def load(names: Sequence[str | Path]) -> dict[str, DRAW]:
+    """The networks to choose from: those named, then those that come with the package.
+
+    Args:
+        names: Folders of weights, run folders or names of weights.
+
+    Raises:
+        ValueError: If there are none, or one cannot be shown.
+    """
+    models: dict[str, DRAW] = {}
+    for name in names:
+        label = _label(Path(name)) if Path(name).exists() else str(name)
+        _add(models, str(name) if label in models else label, name)
+    for name in store.shipped():
+        if store.describe(store.locate(name))["model"] == DRAW.__name__ and name not in models:
+            _add(models, name, name)
+    if not models:
+        raise ValueError("there are no weights to show: train some, and name their run folder")
+    return models
+
+
+def _label(folder: Path) -> str:
+    """The name of a run, whose weights are in a folder of that name."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "weights" else folder.name
+
+
+def _add(models: dict[str, DRAW], label: str, name: str | Path) -> None:
+    model = DRAW.from_pretrained(name).eval()
+    if (channels := model.config.image_shape[0]) not in (1, 3):
+        raise ValueError(f"{name}: only images of 1 or 3 channels can be shown, not of {channels}")
+    models[label] = model

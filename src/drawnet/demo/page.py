@@ -1,0 +1,273 @@
+"""How the demo page looks, and which of `answers` each of its controls calls."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from PIL import Image
+
+from drawnet.demo import answers, pictures
+from drawnet.demo.answers import Control, Film
+from drawnet.demo.guard import MAX_BODY, Guard
+from drawnet.model import DRAW
+
+WIDGETS = Path(__file__).parent / "widgets"
+WAITING = 16
+"""As many calls may wait for their turn; to one more the answer is 503."""
+SESSIONS = 64
+"""Of so many visitors something is remembered."""
+
+INTRO = """
+# DRAW: a network that draws
+It does not make a picture at once. It looks through a window of a few filters, adds a stroke
+through another, and does so again and again: *glimpses*. All that it draws is decided by a few
+random numbers a glimpse, the *latents*.
+"""
+WATCH = """
+Here it has nothing to look at: its latents are random, and it dreams. The
+<span class="write">orange window</span> is where it writes; a thick border is a soft brush. Stop
+the film, and pull it to and fro glimpse by glimpse.
+"""
+COPY = """
+Draw a digit, and the network copies it. Above, the <span class="read">blue window</span> is where
+it looks at your picture; below, the <span class="write">orange window</span> is where it writes
+what it understood. The green bars are the *nats* of each glimpse: how much it had to be told.
+"""
+HAND = """
+What one window does, with you in the place of the network. Five numbers place a grid of N × N
+Gaussian filters on the photo, and each filter sees one number a colour. *Wide and far apart*: all
+of the photo, coarsely. *Narrow and close*: a detail, sharply.
+"""
+ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(answers.SEED.high)})"
+
+
+def build(models: Mapping[str, DRAW]) -> gr.Blocks:
+    """The page, with what its controls call.
+
+    Args:
+        models: The networks to choose from, by the names to show.
+    """
+    first = next(iter(models.values()))
+
+    def chosen(name: object) -> DRAW:
+        if not isinstance(name, str) or name not in models:
+            raise ValueError(f"the network must be one of {', '.join(models)}")
+        return models[name]
+
+    def watch(name: object, *values: object) -> dict[str, Any]:
+        return film(answers.draw(chosen(name), *values))
+
+    def copy(name: object, *values: object) -> tuple[dict[str, Any], dict[str, Any], str]:
+        done = answers.copy(chosen(name), *values)
+        return film(done.film), still(done.nats), done.words
+
+    def look(*values: object) -> tuple[dict[str, Any], str]:
+        seen = answers.look(*values)
+        return still(seen.picture), seen.words
+
+    def lengths(name: object) -> tuple[gr.Slider, gr.Slider]:
+        length = min(chosen(name).config.glimpses, int(answers.GLIMPSES.high))
+        return gr.Slider(value=length), gr.Slider(value=length)
+
+    page = gr.Blocks(title="drawnet", analytics_enabled=False)
+    with page:
+        with gr.Row():
+            with gr.Column(scale=1, min_width=320):
+                gr.Markdown(INTRO)
+            with gr.Column(scale=0, min_width=260):
+                network = gr.Dropdown(list(models), label="Network")
+
+        with gr.Tab("Watch it draw"):
+            gr.Markdown(WATCH)
+            with gr.Row():
+                with gr.Column(scale=1, min_width=280):
+                    seed = number(answers.SEED, "Seed")
+                    others = gr.Button("Draw others", variant="primary")
+                    count = slider(answers.COUNT, "How many")
+                    length = slider(answers.GLIMPSES, "Glimpses", first.config.glimpses)
+                    windows = gr.Checkbox(True, label="Show the windows")
+                    crisp = gr.Checkbox(
+                        False, label="Crisp", info="the same strokes, on a canvas of finer pixels"
+                    )
+                with gr.Column(scale=2):
+                    screen = player("watch")
+
+        with gr.Tab("Draw a digit, or drop a picture"):
+            gr.Markdown(COPY)
+            with gr.Row():
+                with gr.Column(scale=1, min_width=300):
+                    paper = pad("paper", pictures.digit(13), pen=True)
+                    go = gr.Button("Read it and write it", variant="primary")
+                    is_digit = gr.Checkbox(
+                        True,
+                        label="It is a digit",
+                        info="so its ink is centred, as the network is used to; otherwise the "
+                        "picture is taken as it is",
+                    )
+                    copy_length = slider(answers.GLIMPSES, "Glimpses", first.config.glimpses)
+                    copy_seed = number(answers.SEED, "Seed")
+                with gr.Column(scale=2):
+                    copy_screen = player("copy")
+                    words = gr.Markdown(elem_id="words")
+                    nats = player("nats")
+
+        with gr.Tab("The attention by hand"):
+            gr.Markdown(HAND)
+            view = player("view")
+            seen = gr.Markdown(elem_id="seen")
+            with gr.Row():
+                with gr.Column(scale=0, min_width=300):
+                    photo = pad("photo", pictures.lighthouse(), pen=False)
+                with gr.Column():
+                    x = slider(answers.CENTRE_X, "g̃_X: left and right")
+                    y = slider(answers.CENTRE_Y, "g̃_Y: up and down")
+                    size = slider(answers.SIZE, "N: how many filters along each side")
+                with gr.Column():
+                    width = slider(answers.WIDTH, "log σ²: how wide each filter is")
+                    stride = slider(answers.STRIDE, "log δ̃: how far apart they are")
+                    strength = slider(answers.INTENSITY, "log γ: how strongly they read")
+
+        # The values are checked by what is called, and only there: no preprocessing. Of a burst
+        # of changes the last one counts. All take turns: neither a processor nor matplotlib is
+        # made for more at once.
+        plain: dict[str, Any] = {
+            "preprocess": False,
+            "trigger_mode": "always_last",
+            "concurrency_id": "turn",
+            "concurrency_limit": 1,
+        }
+        samples: list[Any] = [seed, count, length, windows, crisp]
+        drawing: dict[str, Any] = {
+            "fn": answer(watch),
+            "inputs": [network, *samples],
+            "outputs": [screen],
+            "show_progress": "minimal",
+            **plain,
+        }
+        copying: dict[str, Any] = {
+            "fn": answer(copy),
+            "inputs": [network, paper, is_digit, copy_seed, copy_length],
+            "outputs": [copy_screen, nats, words],
+            "show_progress_on": copy_screen,
+            "show_progress": "minimal",
+            **plain,
+        }
+        by_hand: list[Any] = [x, y, width, stride, strength, size]
+        looking: dict[str, Any] = {
+            "fn": answer(look),
+            "inputs": [photo, *by_hand],
+            "outputs": [view, seen],
+            "show_progress": "hidden",
+            **plain,
+        }
+        gr.on([page.load, *(each.input for each in samples)], **drawing)
+        others.click(None, None, seed, js=ANOTHER_SEED).then(**drawing)
+        gr.on([page.load, go.click], **copying)
+        gr.on([page.load, *(each.input for each in (photo, *by_hand))], **looking)
+        measured = network.input(answer(lengths), network, [length, copy_length], **plain)
+        measured.then(**drawing).then(**copying)
+    page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
+    return page
+
+
+def answer(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose `ValueError` becomes one line on the page."""
+
+    @wraps(function)
+    def run(*values: object) -> Any:
+        try:
+            return function(*values)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return run
+
+
+def slider(control: Control, label: str, start: float | None = None) -> gr.Slider:
+    value = control.start if start is None else min(start, control.high)
+    return gr.Slider(control.low, control.high, value, step=control.step, label=label)
+
+
+def number(control: Control, label: str) -> gr.Number:
+    low, high = control.low, control.high
+    return gr.Number(control.start, minimum=low, maximum=high, precision=0, label=label)
+
+
+def player(name: str) -> gr.HTML:
+    """A screen with its buttons; its value is what `film` makes."""
+    return gr.HTML(
+        html_template=(WIDGETS / "player.html").read_text("utf-8"),
+        js_on_load=(WIDGETS / "player.js").read_text("utf-8"),
+        elem_id=name,
+        container=False,
+    )
+
+
+def pad(name: str, start: Image.Image, pen: bool) -> gr.HTML:
+    """A picture to draw on or to replace; its value is a ``data:`` URL."""
+    return gr.HTML(
+        pictures.to_url(start),
+        html_template=(WIDGETS / "pad.html").read_text("utf-8"),
+        js_on_load=(WIDGETS / "pad.js").read_text("utf-8"),
+        elem_id=name,
+        pen=pen,
+        side=280 if pen else answers.PHOTO,
+    )
+
+
+def film(shown: Film) -> dict[str, Any]:
+    """The value of a `player`."""
+    return {"frames": [pictures.to_url(frame) for frame in shown.frames], "notes": shown.notes}
+
+
+def still(picture: Image.Image) -> dict[str, Any]:
+    """The value of a `player` that shows one picture."""
+    return film(Film([picture], [""]))
+
+
+def application(models: Mapping[str, DRAW]) -> Guard:
+    """The page as an ASGI application."""
+    page = build(models)
+    page.state_session_capacity = SESSIONS
+    page._queue.pending_messages_per_session.max_size = SESSIONS
+    theme = gr.themes.Default(
+        primary_hue="orange", neutral_hue="slate", font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )  # fmt: skip
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        theme=theme,
+        css=(WIDGETS / "page.css").read_text("utf-8"),
+        # The pictures are on white paper, and so is the page.
+        js="() => document.body.classList.remove('dark')",
+        footer_links=[],
+        run_history=False,
+        max_file_size=MAX_BODY,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+    )
+    return Guard(app, {number: len(each.inputs) for number, each in page.fns.items() if each.fn})
+
+
+def serve(models: Mapping[str, DRAW], host: str, port: int) -> None:
+    """Serve the page until interrupted, and say where it is."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        where = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            application(models), log_level="warning", timeout_graceful_shutdown=3
+        )
+        print(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+        uvicorn.Server(config).run([listening])

@@ -1,0 +1,192 @@
+"""Pictures that strangers send, brought to the shape that a model expects.
+
+A picture comes as a ``data:`` URL. It is decoded by `drawnet.data.pictures.decode`, which looks at
+its size first. A digit is then centred in the way of MNIST (LeCun et al., 1998): its ink is scaled
+to fit a box of 20/28 of the image with its proportions kept, and laid with its centre of mass at
+pixel (H / 2, W / 2), counted from 0, where MNIST has it: a network that only ever saw digits in
+that place sees this one there too.
+"""
+
+import base64
+import binascii
+import io
+import math
+import reprlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor
+
+from drawnet.data.digits import write_digits
+from drawnet.data.pictures import decode
+
+BOX = 20 / 28
+"""The longer side of the ink of a digit of MNIST, relative to the image."""
+FAINT = 0.1
+"""Less contrast than this, of 1, is an empty picture."""
+MAX_BYTES = 5_000_000
+TYPES = ("png", "jpeg", "webp")
+
+
+def from_url(url: object) -> Image.Image:
+    """The picture in a ``data:`` URL, in RGB.
+
+    Raises:
+        ValueError: If it is none, or too large, or not a PNG, JPEG or WebP picture.
+    """
+    if url in (None, ""):
+        raise ValueError("there is no picture yet: draw one, or choose one")
+    if not isinstance(url, str):
+        raise ValueError(f"the picture must be a data: URL, got {reprlib.repr(url)}")
+    head, _, body = url.partition(",")
+    if head not in [f"data:image/{kind};base64" for kind in TYPES]:
+        kinds = ", ".join(TYPES)
+        raise ValueError(f"the picture must be one of {kinds}, got {reprlib.repr(head)}")
+    if len(body) * 3 / 4 > MAX_BYTES:
+        raise ValueError(f"the picture must have at most {MAX_BYTES / 1e6:g} MB")
+    try:
+        data = base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"the picture is damaged: {error}") from error
+    return decode(io.BytesIO(data), "the picture", channels=3)
+
+
+def to_url(image: Image.Image) -> str:
+    """The ``data:`` URL of a picture, which keeps every pixel."""
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=True, method=0, quality=0)  # the quickest
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def to_shape(
+    picture: Image.Image, image_shape: tuple[int, int, int], digit: bool
+) -> Float[Tensor, "1 channels height width"]:
+    """A picture as an image that a model can read, in [0, 1].
+
+    Args:
+        picture: In RGB, of any size.
+        image_shape: (C, H, W), with one channel or three.
+        digit: Whether to take it for ink on paper: white on black or black on white, which comes
+            out as white on black and without greys, in its place. Otherwise the largest part of
+            the right proportions around the middle is taken as it is.
+
+    Raises:
+        ValueError: If there is no ink.
+    """
+    channels, height, width = image_shape
+    if digit:
+        white = centre(ink(picture), height, width) > 0.5
+        image = Image.fromarray(255 * white.astype(np.uint8))
+    else:
+        image = ImageOps.fit(picture, (width, height), Image.Resampling.BOX)
+    values = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+    return torch.from_numpy(values.reshape(height, width, channels)).permute(2, 0, 1)[None]
+
+
+def ink(picture: Image.Image) -> NDArray[np.float32]:
+    """How much every pixel differs from the paper, ``(height, width)`` in [0, 1].
+
+    The paper is the median of the picture's border, and the ink lies on the side, darker or
+    lighter, that differs more from it.
+
+    Raises:
+        ValueError: If nothing does.
+    """
+    grey = np.asarray(picture.convert("L"), np.float32) / 255
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    difference = grey - np.median(border)
+    if -difference.min() > difference.max():
+        difference = -difference
+    if difference.max() < FAINT:
+        raise ValueError("the picture is empty: draw something on it")
+    share: NDArray[np.float32] = np.clip(difference / difference.max(), 0, 1)
+    return share
+
+
+def centre(ink: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Ink scaled to a box of `BOX` of the image, its centre of mass in the middle.
+
+    Args:
+        ink: ``(rows, columns)`` in [0, 1], with some above one half.
+        height: Of the image that comes out.
+        width: Of the image that comes out.
+    """
+    rows, columns = np.nonzero(ink > 0.5)
+    box = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    scale = BOX * min(height, width) / max(box.shape)
+    size = [max(round(side * scale), 1) for side in box.shape]
+    small = np.asarray(Image.fromarray(box).resize(size[::-1], Image.Resampling.BOX))
+    small = small / small.max()  # a hairline is faint when it is small, and still ink
+
+    page = np.zeros((height, width), np.float32)
+    mass = small.sum()
+    place = []
+    for axis, (side, room) in enumerate(zip(size, (height, width), strict=True)):
+        mean = small.sum(1 - axis) @ np.arange(side) / mass
+        place.append(min(max(round(room / 2 - mean), 0), room - side))
+    top, left = place
+    page[top : top + size[0], left : left + size[1]] = small
+    return page
+
+
+def thumbnail(picture: Image.Image, side: int) -> Image.Image:
+    """A picture of which the longer side is at most ``side`` pixels, and the shorter at least 1."""
+    small = picture.copy()
+    small.thumbnail((side, side))
+    return small
+
+
+def digit(index: int) -> Image.Image:
+    """A digit that the program writes, large enough to draw on."""
+    pixels = write_digits(torch.tensor([index]), salt=0)[0, 0].numpy()
+    return Image.fromarray(pixels).resize((280, 280), Image.Resampling.BILINEAR).convert("RGB")
+
+
+def lighthouse() -> Image.Image:
+    """A picture that the program paints, with much to look at: 240 x 180 pixels, in colour."""
+    width, height, fine = 240, 180, 3
+    rows = np.linspace(0, 1, height * fine)[:, None]
+    columns = np.linspace(0, 1, width * fine)[None, :]
+    sky, glow = np.array([64, 110, 170]), np.array([250, 205, 150])
+    sea, deep = np.array([66, 120, 140]), np.array([18, 52, 82])
+    horizon = 0.62
+    above = (rows / horizon).clip(0, 1)[..., None]
+    below = ((rows - horizon) / (1 - horizon)).clip(0, 1)[..., None]
+    page = np.where(
+        (rows < horizon)[..., None],
+        sky + (glow - sky) * above**1.5,
+        sea + (deep - sea) * below,
+    ) + np.zeros((1, columns.size, 1))
+    sun = np.hypot((columns - 0.27) * width / height, rows - 0.43)
+    page += np.exp(-((sun / 0.2) ** 2))[..., None] * np.array([70, 60, 20])
+    page[sun < 0.065] = (255, 236, 190)
+    ripple = np.sin(260 * rows**2 + 3 * np.sin(9 * columns + 24 * rows))
+    shine = np.exp(-(((columns - 0.27) / (0.05 + 0.25 * (rows - horizon))) ** 2))
+    page += np.where(rows > horizon, ripple * (6 + 60 * shine), 0)[..., None]
+    image = Image.fromarray(page.clip(0, 255).astype(np.uint8))
+
+    draw = ImageDraw.Draw(image)
+
+    def polygon(points: Sequence[tuple[float, float]], colour: str) -> None:
+        draw.polygon([(x * fine, y * fine) for x, y in points], fill=colour)
+
+    hill = [(x, 128 - 26 * math.sin(math.pi * (x - 130) / 170) ** 0.7) for x in range(131, 241)]
+    polygon([*hill, (240, 150), (118, 138)], "#2f4a3c")
+    for band in range(6):  # the tower, in stripes, narrower upwards
+        low, high = 106 - 11 * band, 106 - 11 * (band + 1)
+        wide, narrow = 11 - 0.9 * band, 11 - 0.9 * (band + 1)
+        colour = "#f4efe6" if band % 2 else "#c8402f"
+        corners = [(190 - wide, low), (190 + wide, low), (190 + narrow, high), (190 - narrow, high)]
+        polygon(corners, colour)
+    polygon([(181, 40), (199, 40), (199, 36), (181, 36)], "#2b2b33")
+    polygon([(185, 36), (195, 36), (195, 26), (185, 26)], "#ffe9a3")
+    polygon([(182, 26), (198, 26), (190, 17)], "#2b2b33")
+    polygon([(187, 106), (193, 106), (193, 95), (187, 95)], "#3a2a25")
+    polygon([(60, 141), (104, 141), (96, 150), (68, 150)], "#5a3326")  # a boat
+    polygon([(82, 139), (82, 104), (106, 136)], "#f7f3ea")
+    polygon([(79, 138), (79, 110), (62, 136)], "#e9dcc3")
+    return image.resize((width, height), Image.Resampling.BOX)
