@@ -1,0 +1,72 @@
+"""The table of docs/performance.md on this machine: `make bench`.
+
+    python benchmarks/speed.py [--quick] [--json FILE]
+
+The plain code in it is `examples/draw_in_100_lines.py`, run as it is.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from drawnet.benchmark import Case, benchmark, text, to_json
+from drawnet.benchmark.cases import Call
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "draw_in_100_lines.py"
+
+
+def load(path: Path) -> ModuleType:
+    """A module that is no part of a package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plain(case: Case) -> Call:
+    """The way of the plain code with a case."""
+    sizes = {name: value for name, value in vars(case.config).items() if name != "prior"}
+    model = load(EXAMPLE).DRAW(**sizes).to(case.device)
+    x = torch.rand(case.batch, *case.config.image_shape, device=case.device)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def train() -> None:
+        loss = model.loss(x).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    def evaluate() -> object:
+        with torch.no_grad():
+            return model.loss(x)
+
+    def generate() -> object:
+        return model.generate(case.batch)
+
+    return {"train": train, "evaluate": evaluate, "generate": generate}[case.task]
+
+
+def main() -> None:
+    """Measure, show the table, and save it if asked to."""
+    parser = argparse.ArgumentParser(description="Measure the speed of drawnet on this machine.")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of a quarter hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the table as JSON, too")
+    asked = parser.parse_args()
+
+    def tell(part: str, done: int, total: int) -> None:
+        print(f"{part}: {done} of {total} cases done", file=sys.stderr, flush=True)
+
+    report = benchmark(quick=asked.quick, plain=plain, progress=tell)
+    print(text(report))
+    if asked.json is not None:
+        asked.json.write_text(to_json(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""What is timed: the cases, and how each is prepared."""
+
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from drawnet import objective
+from drawnet.benchmark.clock import timed
+from drawnet.config import DRAWConfig
+from drawnet.data import Images
+from drawnet.data.views import binarized
+from drawnet.fast import accelerate, has_compiler, route_to_onednn
+from drawnet.model import DRAW
+
+Task: TypeAlias = Literal["train", "evaluate", "generate", "load"]
+Code: TypeAlias = Literal["plain", "eager", "compiled", "compiled, bf16", "products alone"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table.
+
+    Attributes:
+        part: The part of the table. The cases of a part take turns.
+        task: ``"train"``: a step with its Adam; ``"evaluate"``: the bound of a batch, without
+            gradients; ``"generate"``: a batch from the prior; ``"load"``: a batch of stored images,
+            binarized afresh.
+        code: ``"plain"`` is somebody else's, to compare with; ``"compiled, bf16"`` rounds the
+            operands of its products; ``"products alone"`` is the floor.
+        config: The sizes of the network.
+        batch: Images at a time.
+        threads: Of the processor.
+        device: Where it runs.
+    """
+
+    part: str
+    task: Task
+    code: Code
+    config: DRAWConfig = DRAWConfig()
+    batch: int = 128
+    threads: int = 1
+    device: str = "cpu"
+
+
+Call: TypeAlias = Callable[[], object]
+Prepare: TypeAlias = Callable[[Case], Call]
+"""Makes all that a case needs and returns what is to be timed. Importable by its name."""
+
+
+def plan(device: str, *, quick: bool = False, with_plain: bool = False) -> list[Case]:
+    """The cases of the table, part by part.
+
+    Args:
+        device: Where they run.
+        quick: Chains of at most 8 glimpses, one thread, few sizes.
+        with_plain: Whether there is plain code to compare with.
+    """
+    config = DRAWConfig(glimpses=8 if quick else 64)
+    compiles = has_compiler(device)
+    plain: list[Code] = ["plain"] if with_plain else []
+    fast: list[Code] = ["compiled", "compiled, bf16"] if compiles else []
+    best: Code = "compiled" if compiles and not quick else "eager"
+    base = Case("training step", "train", best, config, device=device)
+    cases = [
+        replace(base, code=code, threads=threads)
+        for threads in ([1] if quick or device != "cpu" or cores() < 2 else [1, 2])
+        for code in (*plain, "eager", *fast, "products alone")
+    ]
+    if compiles:
+        cases.append(replace(base, part="compiled before", code="compiled"))
+    cases += [
+        replace(base, part="without gradients", task=task, code=code)
+        for task in ("evaluate", "generate")
+        for code in (*plain, best if device != "cpu" else "eager")  # a CPU compiles training only
+    ]
+    cases.append(replace(base, part="images", task="load", code="eager"))
+    for glimpses in [2, 8] if quick else [8, 16, 32, 64]:
+        sizes = replace(config, glimpses=glimpses)
+        cases.append(replace(base, part="scaling in the chain", config=sizes))
+    if quick:
+        return cases
+    for batch in [32, 64, 128, 256, 512] + [1024] * (device != "cpu"):
+        cases.append(replace(base, part="scaling in the batch", batch=batch))
+    for side in [28, 64, 100]:
+        sizes = replace(config, image_shape=(1, side, side))
+        cases.append(replace(base, part="scaling in the image", config=sizes))
+    for size in [2, 5, 12]:
+        sizes = replace(config, read_size=size, write_size=size)
+        cases.append(replace(base, part="scaling in the window", config=sizes))
+    return cases
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ours(case: Case) -> Call:
+    """The package's own way with a case."""
+    if case.code == "products alone":
+        return products_alone(case)
+    device, shape = torch.device(case.device), case.config.image_shape
+    if case.task == "load":
+        pixels = torch.randint(256, (10_000, *shape), dtype=torch.uint8, device=device)
+        stored = Images(pixels, None, "noise", "train", "noise", view=binarized)
+        return lambda: stored.batch(torch.randint(len(stored), (case.batch,), device=device))
+    model = DRAW(case.config).to(device)
+    accelerate(
+        model,
+        compile="off" if case.code == "eager" else "on",
+        products="bf16" if case.code == "compiled, bf16" else "fp32",
+    )
+    x = torch.rand(case.batch, *shape, device=device)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def train() -> None:
+        adam.zero_grad()
+        loss = -objective.elbo(x, model(x, record="last")).mean()
+        loss.backward()
+        adam.step()
+
+    @torch.no_grad()
+    def evaluate() -> Tensor:
+        return objective.elbo(x, model(x, record="last"))
+
+    @torch.no_grad()
+    def generate() -> Tensor:
+        return model.generate(case.batch).mean
+
+    calls: dict[Task, Call] = {"train": train, "evaluate": evaluate, "generate": generate}
+    return calls[case.task]
+
+
+def products_alone(case: Case) -> Call:
+    """The matrix products of a training step in single precision, and nothing else.
+
+    Of each matrix: forward, gradient of the input and gradient of the weight, T times. Each product
+    by itself, in MKL or oneDNN, whichever is faster in five tries.
+    """
+    device, matmul = torch.device(case.device), torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    libraries = [matmul.fp32_precision]
+    if device.type == "cpu" and route_to_onednn():
+        libraries.append(matmul.fp32_precision)
+
+    def multiply(a: Tensor, b: Tensor, out: Tensor, library: str) -> None:
+        matmul.fp32_precision = library
+        for _ in range(case.config.glimpses):
+            torch.mm(a, b, out=out)
+
+    def median(a: Tensor, b: Tensor, out: Tensor, library: str) -> float:
+        tries = (timed(lambda: multiply(a, b, out, library), device.type) for _ in range(5))
+        return statistics.median(seconds for seconds, _ in tries)
+
+    chosen = []
+    for outputs, inputs in shapes(case.config):
+        weight = torch.randn(outputs, inputs, device=device)
+        x = torch.randn(case.batch, inputs, device=device)
+        gradient = torch.randn(case.batch, outputs, device=device)
+        for a, b in [(x, weight.t()), (gradient, weight), (gradient.t(), x)]:
+            out = a @ b
+            fastest = min(libraries, key=lambda library: median(a, b, out, library))
+            chosen.append((a, b, out, fastest))
+
+    def all_of_them() -> None:
+        for product in chosen:
+            multiply(*product)
+
+    return all_of_them
+
+
+def shapes(config: DRAWConfig) -> list[tuple[int, int]]:
+    """(outputs, inputs) of the matrices that a step multiplies by."""
+    with torch.device("meta"):
+        fused = DRAW(config).fuse()
+    products = (fused.encoder, fused.latent, fused.decoder, fused.h_dec)
+    return [(len(product.weight), product.weight.shape[1]) for product in products]
+
+
+def operations(case: Case) -> int:
+    """Multiplications and additions in the matrix products of a training step."""
+    once = sum(outputs * inputs for outputs, inputs in shapes(case.config))
+    return 2 * 3 * once * case.batch * case.config.glimpses

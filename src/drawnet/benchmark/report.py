@@ -1,0 +1,197 @@
+"""The table: all timings of one run, as text and as JSON."""
+
+import json
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from drawnet import __version__
+from drawnet.benchmark.cases import Case, Prepare, cores, operations, plan
+from drawnet.benchmark.turns import Timing, take_turns
+
+BUSY = 0.95
+"""A machine is quiet where a thread that works all the time has this much of a processor."""
+
+COLUMNS = (
+    "threads",
+    "ms",
+    "+-",
+    "CPU ms",
+    "images/s",
+    "/ floor",
+    "plain /",
+    "1 thr. /",
+    "MiB",
+    "first s",
+)
+
+KEY = """\
+ms: median of the rounds, in which the rows of a part take turns; +-: half the distance of the
+quartiles; CPU ms: of processors' time, all threads together; / floor: ms over those of the products
+alone; plain /: ms of the plain code over these; 1 thr. /: ms on one thread over these; MiB: the
+most memory beyond importing torch; first s: the first call, with the compiling."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the figures hold for. ``gpu`` is None where there is none."""
+
+    processor: str
+    instructions: str
+    cores: int
+    gpu: str | None
+    torch: str
+    python: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All timings of one run, on a machine, at a time."""
+
+    version: str
+    date: str
+    machine: Machine
+    timings: tuple[Timing, ...]
+
+
+def benchmark(
+    *,
+    quick: bool = False,
+    device: str | None = None,
+    plain: Prepare | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Report:
+    """Time training, evaluation and generation at the paper's sizes for MNIST, and at others.
+
+    Args:
+        quick: A chain of 8 glimpses, few rounds and few sizes: a minute, not a quarter of an hour.
+        device: By default the GPU if there is one.
+        plain: Prepares the plain code to compare with; without it its rows are left out.
+        progress: Called with what is being timed, the cases done, and their number.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cases = plan(device, quick=quick, with_plain=plain is not None)
+    return measure(cases, rounds=3 if quick else 15, plain=plain, progress=progress)
+
+
+def measure(
+    cases: Sequence[Case],
+    *,
+    rounds: int,
+    plain: Prepare | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Report:
+    """Time cases, those of each part in turn.
+
+    Args:
+        cases: What to time, part by part.
+        rounds: How often every case has its turn, >= 1.
+        plain: As for `benchmark`.
+        progress: As for `benchmark`.
+
+    Raises:
+        RuntimeError: If the process of a case fails.
+    """
+    timings: list[Timing] = []
+    with tempfile.TemporaryDirectory() as cache:  # a new one, so that the first compiling is cold
+        for part, group in groupby(cases, key=lambda case: case.part):
+            if progress is not None:
+                progress(part, len(timings), len(cases))
+            timings += take_turns(list(group), rounds, plain, Path(cache))
+    if progress is not None:
+        progress("all", len(cases), len(cases))
+    date = datetime.now(UTC).isoformat(timespec="minutes")
+    return Report(__version__, date, machine(), tuple(timings))
+
+
+def machine() -> Machine:
+    """This machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return Machine(
+        processor=names[0] if names else platform.processor() or platform.machine(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        cores=cores(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        torch=torch.__version__,
+        python=platform.python_version(),
+    )
+
+
+def to_json(report: Report) -> str:
+    """The report with every round of every case."""
+    facts = asdict(report)
+    for timing, row in zip(report.timings, facts["timings"], strict=True):
+        row |= {"median": timing.median, "spread": timing.spread}
+    return json.dumps(facts, indent=1)
+
+
+def text(report: Report) -> str:
+    """The report as a table to read."""
+    on = report.machine
+    lines = [
+        f"drawnet {report.version}, {report.date}, torch {on.torch}, Python {on.python}",
+        f"{on.processor}, {on.cores} cores, {on.instructions}; {on.gpu or 'no GPU'}",
+        *KEY.splitlines(),
+    ]
+    alone = [t for t in report.timings if (t.case.device, t.case.threads) == ("cpu", 1)]
+    shares = [sum(timing.processors) / sum(timing.seconds) for timing in alone]
+    if shares and (got := statistics.median(shares)) < BUSY:
+        lines.append(f"THE MACHINE WAS BUSY: a thread got {got:.0%} of a processor.")
+    for part, group in groupby(report.timings, key=lambda timing: timing.case.part):
+        timings = list(group)
+        facts = [_facts(timing.case) for timing in timings]
+        same = set.intersection(*map(set, facts))
+        lines += ["", f"{part}: {', '.join(fact for fact in facts[0] if fact in same)}"]
+        lines.append(_line("", COLUMNS))
+        for timing, own in zip(timings, facts, strict=True):
+            label = ", ".join(fact for fact in own if fact not in same) or timing.case.code
+            lines.append(_line(label, _numbers(timing)))
+    for timing in report.timings:
+        if timing.case.code == "products alone":
+            case, rate = timing.case, operations(timing.case) / timing.median / 1e9
+            lines += ["", f"products alone, threads {case.threads}: {rate:.0f} GFLOP/s"]
+    return "\n".join(lines)
+
+
+def _facts(case: Case) -> list[str]:
+    config = case.config
+    channels, height, width = config.image_shape
+    return [
+        case.task,
+        case.code,
+        f"{channels}x{height}x{width}",
+        f"T = {config.glimpses}",
+        f"{config.enc_size}/{config.dec_size}/{config.z_size}",
+        f"N = {config.read_size}/{config.write_size}",
+        f"batch {case.batch}",
+        f"on {case.device}",
+    ]
+
+
+def _numbers(timing: Timing) -> list[str]:
+    case, seconds = timing.case, timing.median
+    return [
+        str(case.threads),
+        f"{1e3 * seconds:.2f}",
+        f"{1e3 * timing.spread:.2f}",
+        f"{1e3 * statistics.median(timing.processors):.2f}",
+        f"{case.batch / seconds:.0f}",
+        "" if timing.floor is None else f"{seconds / timing.floor:.2f}",
+        "" if timing.plain is None else f"{timing.plain / seconds:.2f}",
+        "" if timing.one_thread is None else f"{timing.one_thread / seconds:.2f}",
+        "" if timing.memory is None else f"{timing.memory / 2**20:.0f}",
+        f"{timing.first:.2f}",
+    ]
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return f"  {label:20}" + "".join(f"{cell:>10}" for cell in cells)

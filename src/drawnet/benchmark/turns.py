@@ -1,0 +1,163 @@
+"""How it is timed: processes that take turns."""
+
+import contextlib
+import multiprocessing
+import os
+import statistics
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from drawnet.benchmark.cases import Case, Prepare, ours
+from drawnet.benchmark.clock import peak_memory, timed
+
+SHORTEST = 0.1
+"""Seconds of a turn at least; short calls are repeated until then."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a case took.
+
+    Attributes:
+        case: What was run.
+        seconds: Of one call, for each round.
+        first: Seconds of the first call, with the compiling if there is any.
+        memory: The most that the case took, in bytes. On a CPU: its process, beyond what importing
+            torch had taken, so of compiled code with the compiler in it. None where the system does
+            not tell.
+        processors: Seconds of processors' time of one call, for each round: of all threads
+            together, and without the time that other programs took.
+        floor: Seconds of the matrix products alone in the same rounds, if they were measured.
+        plain: Seconds of the plain code, likewise.
+        one_thread: Seconds of the same code on one thread, likewise.
+    """
+
+    case: Case
+    seconds: tuple[float, ...]
+    first: float
+    memory: int | None
+    processors: tuple[float, ...]
+    floor: float | None = None
+    plain: float | None = None
+    one_thread: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds of one call."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles of the rounds, in seconds."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return (high - low) / 2
+
+
+def take_turns(
+    cases: Sequence[Case], rounds: int, plain: Prepare | None, cache: Path
+) -> list[Timing]:
+    """Time cases, each in a process of its own, round by round.
+
+    Args:
+        cases: What to time.
+        rounds: How often each has its turn, >= 1.
+        plain: Prepares the cases of plain code.
+        cache: The folder that compiled code is kept in.
+
+    Raises:
+        RuntimeError: If the process of a case fails.
+    """
+    with contextlib.ExitStack() as stack:
+        workers, firsts = [], []
+        for case in cases:  # one after another, so that no first call disturbs another
+            prepare = plain if case.code == "plain" and plain is not None else ours
+            workers.append(stack.enter_context(_worker(case, prepare, cache)))
+            firsts.append(workers[-1].hear())
+        turns = [[worker.turn() for worker in workers] for _ in range(rounds)]
+        timings = []
+        for worker, first, mine in zip(workers, firsts, zip(*turns, strict=True), strict=True):
+            clock, processors = zip(*mine, strict=True)
+            worker.pipe.send(False)
+            timings.append(Timing(worker.case, clock, first, worker.hear(), processors))
+    medians = {timing.case: timing.median for timing in timings}
+    return [
+        replace(
+            timing,
+            floor=medians.get(replace(timing.case, code="products alone")),
+            plain=medians.get(replace(timing.case, code="plain")),
+            one_thread=medians.get(replace(timing.case, threads=1))
+            if timing.case.threads > 1
+            else None,
+        )
+        for timing in timings
+    ]
+
+
+class _Worker(NamedTuple):
+    case: Case
+    process: BaseProcess
+    pipe: "Connection[Any, Any]"
+
+    def turn(self) -> tuple[float, float]:
+        """Let it work for a round: seconds of one call, by the clock and of the processors."""
+        self.pipe.send(True)
+        clock, processors = self.hear()
+        return clock, processors
+
+    def hear(self) -> Any:
+        """What it says next."""
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            answer = f"its process ended with code {self.process.exitcode}"
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.case} failed: {answer}")
+        return answer
+
+
+@contextlib.contextmanager
+def _worker(case: Case, prepare: Prepare, cache: Path) -> Iterator[_Worker]:
+    """A process that prepares a case, calls it for the first time, and waits for its turns."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, case, prepare, cache))
+    process.start()
+    there.close()
+    try:
+        yield _Worker(case, process, here)
+    finally:
+        here.close()  # which ends it
+        process.join()
+
+
+def _work(pipe: "Connection[Any, Any]", case: Case, prepare: Prepare, cache: Path) -> None:
+    """The life of a worker's process."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+    torch.set_num_threads(case.threads)
+    torch.manual_seed(0)
+    try:
+        before = peak_memory(case.device)
+        call = prepare(case)
+        first, _ = timed(call, case.device)
+        timed(call, case.device)
+        second, _ = timed(call, case.device)
+        repeats = max(1, round(SHORTEST / second))
+        pipe.send(first)
+        while pipe.recv():
+            pipe.send(timed(call, case.device, repeats))
+        after = peak_memory(case.device)
+        pipe.send(None if before is None or after is None else after - before)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass  # nobody is listening any more
+    except Exception:
+        pipe.send(traceback.format_exc())
