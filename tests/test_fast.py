@@ -1,0 +1,205 @@
+"""The fast path computes the same numbers as the plain one."""
+
+import resource
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, images, noise, tiny_model
+from torch import Tensor
+
+from drawnet import DRAW, fast
+from drawnet.fast import accelerate
+from drawnet.objective import elbo
+
+MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
+needs_compiler = pytest.mark.skipif(not fast.has_compiler("cpu"), reason="no C++ compiler here")
+
+
+@pytest.fixture(autouse=True)
+def _routing_as_before() -> Iterator[None]:
+    """oneDNN is switched for the whole process."""
+    before = MATMUL.fp32_precision
+    yield
+    MATMUL.fp32_precision = before
+
+
+def numbers(model: DRAW) -> dict[str, Tensor]:
+    """The bounds of a batch, its canvases, and the gradient of every parameter."""
+    model.zero_grad()
+    x = images().to(model.canvas.dtype)
+    trace = model(x, noise=noise().to(x.dtype))
+    bounds = elbo(x, trace)
+    bounds.mean().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"elbo": bounds.detach(), "canvas": trace.canvas.detach(), **gradients}
+
+
+def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest relative error of any of the tensors, each measured by its norm."""
+    assert found.keys() == expected.keys()
+    return max(
+        float((found[name] - tensor).norm() / tensor.norm()) for name, tensor in expected.items()
+    )
+
+
+def assert_the_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # the compiler warns itself, and an error would break it
+@pytest.mark.parametrize(
+    ("dtype", "error"),
+    [
+        (torch.float32, 1e-6),
+        pytest.param(torch.float64, 1e-12, marks=pytest.mark.slow),
+    ],
+    ids=["single", "double"],
+)
+def test_the_compiled_step_is_the_same_step(dtype: torch.dtype, error: float) -> None:
+    torch.set_default_dtype(dtype)
+    model = tiny_model()
+    plain_step, plain = model.step, numbers(model)
+    said = accelerate(model, compile="on", onednn=False)
+    assert any("compiled" in line for line in said)
+    assert model.step is not plain_step
+    assert worst(numbers(model), plain) < error
+
+    with torch.no_grad():  # which is not worth compiling
+        compiled = model(images().to(dtype), noise=noise().to(dtype)).canvas
+        model.step = plain_step
+        assert torch.equal(compiled, model(images().to(dtype), noise=noise().to(dtype)).canvas)
+
+
+def test_off_changes_no_bit() -> None:
+    model = tiny_model()
+    step, plain = model.step, numbers(model)
+    assert not any("compile" in line for line in accelerate(model, compile="off"))
+    assert model.step is step
+    assert_the_same(numbers(model), plain)
+
+    torch.set_default_dtype(torch.float32)
+    model = tiny_model()
+    plain = numbers(model)
+    assert accelerate(model, compile="off", onednn=False) == []
+    assert_the_same(numbers(model), plain)
+
+
+def test_without_a_compiler_it_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    model = tiny_model()
+    step, plain = model.step, numbers(model)
+    said = accelerate(model, onednn=False)
+    assert len(said) == 1
+    assert "no C++ compiler found" in said[0]
+    assert model.step is step
+    assert_the_same(numbers(model), plain)
+
+
+def test_where_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not fast.has_compiler("cpu")
+    assert not fast.has_compiler("mps")
+    for name in ("my-compiler", "g++", "clang++"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+        assert fast.has_compiler("cpu") == (name != "my-compiler")
+        monkeypatch.setenv("CXX", name)
+        assert fast.has_compiler("cpu")
+        monkeypatch.delenv("CXX")
+        (tmp_path / name).unlink()
+
+
+def test_rounded_products_give_nearly_the_same_gradient() -> None:
+    """Of a network as it starts, in single precision; errors of 8 bits, which mostly cancel."""
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    model = DRAW(CONFIG)
+    exact = numbers(model)
+    said = accelerate(model, compile="off", products="bf16")
+    assert said == ["matrix products in bfloat16"]
+    rounded = numbers(model)
+    a, b = (torch.cat([n[name].flatten() for name in model.state_dict()]) for n in (rounded, exact))
+    assert 1e-5 < (a - b).norm() / b.norm() < 0.01
+    assert 0 < worst({"": rounded["elbo"]}, {"": exact["elbo"]}) < 1e-3
+
+
+def test_the_choice_of_products_can_be_taken_back() -> None:
+    model = tiny_model()
+    plain = numbers(model)
+    accelerate(model, compile="off", products="bf16")
+    accelerate(model, compile="off", products="fp32")
+    assert_the_same(numbers(model), plain)
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_products_are_rounded_by_themselves_only_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
+    monkeypatch.setattr(fast, "has_bfloat16", lambda: has)
+    model = tiny_model()
+    accelerate(model, compile="off", products="auto")
+    assert model.precision == (torch.bfloat16 if has else None)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_onednn_is_exact_or_not_used() -> None:
+    torch.set_default_dtype(torch.float32)
+    before, model = MATMUL.fp32_precision, tiny_model()
+    plain = numbers(model)
+    said = accelerate(model, compile="off")
+    routed = said == ["matrix products by oneDNN"]
+    assert MATMUL.fp32_precision == ("bf16" if routed else before)
+    assert worst(numbers(model), plain) < 1e-6
+
+
+def test_onednn_that_rounds_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors with matrix units: here, single precision keeps 8 bits when it is asked."""
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: to(to(x, torch.bfloat16), torch.float32))
+    before = MATMUL.fp32_precision
+    assert not fast.route_to_onednn()
+    assert MATMUL.fp32_precision == before
+    assert accelerate(tiny_model(), compile="off") == []
+
+
+def test_torch_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    before = MATMUL.fp32_precision
+    assert not fast.route_to_onednn()
+    assert MATMUL.fp32_precision == before
+
+
+def page_faults(rounds: int = 8) -> int:
+    """How often the system had to give a page, while 16 MB were taken and freed so many times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(2**24, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is of Linux")
+def test_freed_memory_is_kept_and_nothing_else_changes() -> None:
+    model = tiny_model()
+    plain = numbers(model)
+    if not fast.keep_freed_memory():
+        pytest.skip("this Linux has no glibc")
+    page_faults()
+    assert page_faults() < 1000  # of 8 * 4096 pages
+    assert_the_same(numbers(model), plain)
+
+
+def test_elsewhere_freed_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not fast.keep_freed_memory()
