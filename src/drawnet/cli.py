@@ -124,6 +124,8 @@ def train(argv: Sequence[str]) -> None:
                 tell=_tell,
             )
     except training.Interrupted as stop:
+        if stop.rank:
+            sys.exit(128 + stop.signal)  # the first process speaks for all
         _fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
         _fail("train", f"{stop}; its last finite state is saved; try: {go_on} --optim.lr", DIVERGED)

@@ -133,11 +133,13 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the recipe, on how many processes it ran, and the sums under way."""
+        tallies = self.tally.new_zeros(self.trainer.world_size, len(self.tally))
+        tallies[self.global_rank] = self.tally
         checkpoint["drawnet"] = {
             "format": FORMAT,
             "recipe": asdict(self.recipe),
             "world_size": self.trainer.world_size,
-            "tally": self.all_gather(self.tally),
+            "tally": self.trainer.strategy.reduce(tallies, reduce_op="sum"),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -34,11 +34,13 @@ class Interrupted(Exception):
 
     Attributes:
         signal: Its number.
+        rank: Of the process that says so; all of them do.
     """
 
-    def __init__(self, signal: int) -> None:
+    def __init__(self, signal: int, rank: int) -> None:
         super().__init__(f"interrupted by signal {signal}")
         self.signal = signal
+        self.rank = rank
 
 
 class Diverged(Exception):
@@ -115,7 +117,7 @@ class Watch(Callback):
         if diverged:
             raise Diverged(f"the gradient was not finite for {MOST_SKIPPED} steps in a row")
         if number and not last:
-            raise Interrupted(number)
+            raise Interrupted(number, trainer.global_rank)
 
     def _validation_due(self, module: Training, step: int) -> bool:
         return (
