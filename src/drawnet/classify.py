@@ -15,6 +15,11 @@ The paper leaves three things open, which here are: the five numbers of a window
 network's own state before it; the loss is the cross-entropy of the last answer alone; h_0 and its
 cell are learned, as in DRAW, so that the first window is the same for all images.
 
+To train it, let the layer `window` learn ten times slower than the rest. Its five numbers are
+linear in hundreds of values of order 1, so a step of Adam that is small for every weight can carry
+a window off the image, where it sees nothing and from where no gradient leads back. That is how
+fast trainings were seen to diverge, with tight clipping and a short memory of Adam's too.
+
 A `Classifier` is anything that gives `logits` of shape ``(T, B, classes)``, an answer after each
 glimpse: what judges answers here serves the networks of `drawnet.baselines` as well.
 """
