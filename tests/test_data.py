@@ -1,6 +1,8 @@
 """Loading a set by its name, and what a batch is."""
 
 import hashlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 
 from drawnet.data import DataError, Images, load
 from drawnet.data.digits import write_digits
+from drawnet.data.images import plain
+from drawnet.data.views import fixed, two_images
 
 
 @pytest.mark.parametrize(
@@ -145,3 +149,23 @@ def test_digits_can_be_told_apart() -> None:
     ridge = x.T @ x + 50 * torch.eye(784)
     weights = torch.linalg.solve(ridge, x.T @ torch.eye(10)[y])
     assert ((x_test @ weights).argmax(1) == y_test).double().mean() > 0.9
+
+
+def test_images_of_a_subset_are_those_of_the_set() -> None:
+    scenes = Images(
+        torch.randint(256, (7, 1, 5, 4), dtype=torch.uint8),
+        torch.arange(7),
+        "scenes",
+        "test",
+        "scenes",
+        view=partial(two_images, size=9, chances=fixed),
+        size=(9, 9),
+    )
+    some = scenes.subset(torch.tensor([6, 2, 3]))
+    assert (len(some), some.image_shape) == (3, (1, 9, 9))
+    assert torch.equal(some.batch(torch.tensor([2, 0]))[0], scenes.batch(torch.tensor([3, 6]))[0])
+    fewer = some.subset(torch.tensor([1])).to("cpu")
+    assert len(fewer) == 1
+    assert torch.equal(fewer.batch(torch.tensor([0]))[0], scenes.batch(torch.tensor([2]))[0])
+    named = replace(scenes, view=plain, size=None).subset(torch.tensor([4, 5]))
+    assert named.batch(torch.tensor([1, 0]))[1].tolist() == [5, 4]

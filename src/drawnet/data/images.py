@@ -47,6 +47,7 @@ class Images:
         classes: the names of the labels, () without labels.
         view: how a batch is made from what is stored.
         size: (H, W) of the images in a batch where the view changes it.
+        chosen: (N',) int64, which of the stored images the set consists of; None for all.
     """
 
     pixels: Tensor
@@ -57,9 +58,10 @@ class Images:
     classes: tuple[str, ...] = ()
     view: View = plain
     size: tuple[int, int] | None = None
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels if self.chosen is None else self.chosen)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,7 +72,19 @@ class Images:
     def to(self, device: torch.device | str) -> "Images":
         """The same images, kept on another device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        chosen = None if self.chosen is None else self.chosen.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels, chosen=chosen)
+
+    def subset(self, index: Tensor) -> "Images":
+        """Some of the images, each as it is in the whole set.
+
+        All stay stored: a view may make an image out of several, or by its place in the set.
+
+        Arguments:
+            index: (N',) int64, which images and in what order.
+        """
+        index = index.to(self.pixels.device)
+        return replace(self, chosen=index if self.chosen is None else self.chosen[index])
 
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The images and labels at `index`.
@@ -84,4 +98,7 @@ class Images:
             x: (B, C, H, W) in [0, 1], torch's default dtype, on the device of the set.
             y: (B,) int64, or None without labels.
         """
-        return self.view(self.pixels, self.labels, index.to(self.pixels.device), generator)
+        index = index.to(self.pixels.device)
+        if self.chosen is not None:
+            index = self.chosen[index]
+        return self.view(self.pixels, self.labels, index, generator)
