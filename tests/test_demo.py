@@ -14,12 +14,13 @@ from PIL import Image, ImageChops, ImageDraw
 from tiny import CONFIG, seeded, tiny_model
 
 from drawnet import DRAW, DRAWConfig, attention, data, demo, objective
+from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import answers, pictures
-from drawnet.visualise import render
+from drawnet.visualise import refine, render
 
 H, W, T, N = 26, 22, 5, 4
 LOOK = [c.start for c in (answers.CENTRE_X, answers.CENTRE_Y, answers.WIDTH)] + [-0.9, 0.0, 7]
-PHOTO = pictures.to_url(pictures.thumbnail(pictures.lighthouse(), 60))
+PHOTO = pictures.to_url(pictures.thumbnail(lighthouse(), 60))
 
 
 def digits_model(**changes: Any) -> DRAW:
@@ -51,9 +52,9 @@ def wrap(content: bytes, kind: str = "png") -> str:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_comes_through_its_url(kind: str) -> None:
-    picture = pictures.from_url(url(pictures.lighthouse(), kind))
+    picture = pictures.from_url(url(lighthouse(), kind))
     assert (picture.mode, picture.size) == ("RGB", (240, 180))
-    difference = ImageChops.difference(picture, pictures.lighthouse())
+    difference = ImageChops.difference(picture, lighthouse())
     assert np.asarray(difference).mean() < (0.01 if kind == "PNG" else 6)
 
 
@@ -182,9 +183,9 @@ def test_windows_can_be_hidden() -> None:
 @torch.no_grad()
 def test_crisp_strokes_are_those_of_the_rendering() -> None:
     trace = tiny_model().generate(2, generator=seeded(5))
-    fine = answers.refine(trace, 3)
+    fine = refine(trace, 3)
     torch.testing.assert_close(fine.canvas[-1], render(trace, 3))
-    same = answers.refine(trace, 1)
+    same = refine(trace, 1)
     torch.testing.assert_close(same.canvas, trace.canvas)
     film = answers.draw(tiny_model(), 5, 2, 4, False, True)
     plain = answers.draw(tiny_model(), 5, 2, 4, False, False)
@@ -193,7 +194,7 @@ def test_crisp_strokes_are_those_of_the_rendering() -> None:
 
 
 def test_without_attention_there_are_no_crisp_strokes() -> None:
-    with pytest.raises(ValueError, match="without attention"):
+    with pytest.raises(ValueError, match="write attention"):
         answers.draw(digits_model(write_size=None), 0, 1, 2, True, True)
 
 

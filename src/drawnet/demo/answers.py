@@ -6,7 +6,7 @@ again against the bounds of its control, whatever the page allowed.
 
 import math
 import reprlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +20,9 @@ from PIL import Image
 from drawnet import attention, objective
 from drawnet.attention import Window
 from drawnet.demo import pictures
-from drawnet.model import DRAW, Trace
-from drawnet.visualise import animate, paint, plot_nats, render
+from drawnet.model import DRAW
+from drawnet.visualise import animate, paint, plot_nats, refine
 from drawnet.visualise.plots import TEXT, draw_outline
-from drawnet.visualise.rendering import enlarge
 
 SCREEN = 480
 """A film is about as many pixels high and wide, where the images are not larger themselves."""
@@ -224,31 +223,6 @@ def afford(model: DRAW, images: int) -> None:
         raise ValueError("that is too much to draw at once: choose fewer images or glimpses")
 
 
-def refine(trace: Trace, scale: int) -> Trace:
-    """The same drawing on a canvas ``scale`` times as high and wide, glimpse by glimpse."""
-    if trace.start is None or trace.patch is None or trace.write_window is None:
-        raise ValueError("this network writes without attention: it has no strokes to make crisp")
-    bare = replace(trace, patch=trace.patch[:0], write_window=_part(trace.write_window, 0, 0))
-    canvas = render(bare, scale)
-    blank = torch.zeros_like(trace.start)
-    canvases = []
-    for t in range(len(trace.patch)):
-        stroke = replace(
-            trace,
-            start=blank,
-            patch=trace.patch[t : t + 1],
-            write_window=_part(trace.write_window, t, t + 1),
-        )
-        canvas = canvas + render(stroke, scale)
-        canvases.append(canvas)
-    return replace(
-        trace,
-        canvas=torch.stack(canvases),
-        start=render(bare, scale)[0],
-        write_window=enlarge(trace.write_window, scale),
-    )
-
-
 def to_picture(figure: Figure) -> Image.Image:
     """A figure as a picture."""
     figure.set_dpi(140)
@@ -256,10 +230,6 @@ def to_picture(figure: Figure) -> Image.Image:
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return Image.fromarray(pixels).convert("RGB")
-
-
-def _part(window: Window, start: int, stop: int) -> Window:
-    return Window(*(number[start:stop] for number in window))
 
 
 def _count(length: int) -> list[str]:

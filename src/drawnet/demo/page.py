@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
+from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import answers, pictures
 from drawnet.demo.answers import Control, Film
 from drawnet.demo.guard import MAX_BODY, Guard
@@ -125,7 +126,7 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
             seen = gr.Markdown(elem_id="seen")
             with gr.Row():
                 with gr.Column(scale=0, min_width=300):
-                    photo = pad("photo", pictures.lighthouse(), pen=False)
+                    photo = pad("photo", lighthouse(), pen=False)
                 with gr.Column():
                     x = slider(answers.CENTRE_X, "g̃_X: left and right")
                     y = slider(answers.CENTRE_Y, "g̃_Y: up and down")

@@ -7,6 +7,15 @@ figure; none shows or prints anything, and only `save_animation` writes a file.
 from drawnet.visualise.animation import animate, save_animation
 from drawnet.visualise.paint import grid
 from drawnet.visualise.plots import plot_nats, plot_transmission, strip
-from drawnet.visualise.rendering import render
+from drawnet.visualise.rendering import refine, render
 
-__all__ = ["animate", "grid", "plot_nats", "plot_transmission", "render", "save_animation", "strip"]
+__all__ = [
+    "animate",
+    "grid",
+    "plot_nats",
+    "plot_transmission",
+    "refine",
+    "render",
+    "save_animation",
+    "strip",
+]

@@ -11,12 +11,17 @@ written s^2 times as strongly to be as bright). No network is run again. A filte
 pixel fills one on the model's canvas, and shows as the dot that it is on a finer one.
 """
 
+from dataclasses import replace
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from drawnet.attention import Window, write
 from drawnet.model import Trace
+
+NO_STROKES = "only a drawing made with write attention can be drawn at another size"
 
 
 def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wide"]:
@@ -33,7 +38,7 @@ def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wid
         Logits. Their sigmoid is the picture.
     """
     if trace.patch is None or trace.write_window is None or trace.start is None:
-        raise ValueError("only a drawing made with write attention can be drawn at another size")
+        raise ValueError(NO_STROKES)
     if not scale > 0:
         raise ValueError(f"scale must be > 0, got {scale}")
     height, width = (max(round(side * scale), 1) for side in trace.start.shape[1:])
@@ -42,6 +47,39 @@ def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wid
     for patch, *numbers in zip(trace.patch, *trace.write_window, strict=True):
         canvas = canvas + write(patch, enlarge(Window(*numbers), scale), height, width)
     return canvas
+
+
+def refine(trace: Trace, scale: float) -> Trace:
+    """The same drawing at ``scale`` times its size, glimpse by glimpse: what `render` draws last.
+
+    Args:
+        trace: As for `render`.
+        scale: As for `render`.
+
+    Returns:
+        The trace with the canvases and the write windows of the larger drawing. It is no trace of
+        the model, but one to look at.
+    """
+    if trace.patch is None or trace.write_window is None or trace.start is None:
+        raise ValueError(NO_STROKES)
+    bare = replace(trace, patch=trace.patch[:0], write_window=_part(trace.write_window, 0, 0))
+    start = canvas = render(bare, scale)
+    canvases = []
+    for t in range(len(trace.patch)):
+        stroke = replace(
+            trace,
+            start=torch.zeros_like(trace.start),
+            patch=trace.patch[t : t + 1],
+            write_window=_part(trace.write_window, t, t + 1),
+        )
+        canvas = canvas + render(stroke, scale)
+        canvases.append(canvas)
+    return replace(
+        trace,
+        canvas=torch.stack(canvases),
+        start=start[0],
+        write_window=enlarge(trace.write_window, scale),
+    )
 
 
 def enlarge(window: Window, scale: float) -> Window:
@@ -53,3 +91,7 @@ def enlarge(window: Window, scale: float) -> Window:
         sigma=scale * window.sigma,
         gamma=window.gamma / scale**2,
     )
+
+
+def _part(window: Window, start: int, stop: int) -> Window:
+    return Window(*(number[start:stop] for number in window))
