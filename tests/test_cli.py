@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from commands import Answer, run
 from PIL import Image
 
 from drawnet import DRAW, __version__, cli
@@ -24,24 +25,10 @@ trainer: {accelerator: cpu, threads: 1, compile: 'off', tensorboard: false}
 """
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """Run a command in this process."""
-
-    def run(*argv: object) -> Answer:
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(argument) for argument in argv])
-        code = stop.value.code
-        assert isinstance(code, int)
-        return Answer(code, *capfd.readouterr())
-
-    return run
+    return partial(run, capfd)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +63,9 @@ def test_help_and_version_are_quick_since_they_import_no_torch() -> None:
         (["--help"], "usage: drawnet VERB"),
         (["train", "--help"], "usage: drawnet train"),
         (["evaluate", "--help"], "usage: drawnet evaluate"),
+        (["figure", "6", "--help"], "usage: drawnet figure 6"),
+        (["explore", "--help"], "usage: drawnet explore"),
+        (["benchmark", "--help"], "usage: drawnet benchmark"),
         (["--version"], f"drawnet {__version__}"),
     ):
         program = (

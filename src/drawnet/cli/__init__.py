@@ -1,0 +1,93 @@
+"""The command `drawnet`: parse, call, print.
+
+Each verb reads its own arguments and imports what it needs when it runs, so that ``--help`` is
+quick. Bad input is one line on stderr and exit 2.
+
+    `training`   train, recipes
+    `results`    evaluate
+    `drawing`    generate, reconstruct
+    `paper`      figure
+    `latents`    explore
+    `programs`   weights, demo, benchmark
+    `arguments`  what verbs ask for in the same words
+    `inputs`     the weights and the images that were asked for
+    `outputs`    what is said and saved
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from drawnet.cli.arguments import Plain
+from drawnet.cli.drawing import generate, reconstruct
+from drawnet.cli.latents import explore
+from drawnet.cli.outputs import BAD_INPUT, MACHINE_FAILED, fail, words
+from drawnet.cli.paper import figure
+from drawnet.cli.programs import benchmark, demo, weights
+from drawnet.cli.results import evaluate
+from drawnet.cli.training import recipes, train
+
+VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "generate": generate,
+    "reconstruct": reconstruct,
+    "figure": figure,
+    "explore": explore,
+    "demo": demo,
+    "benchmark": benchmark,
+    "recipes": recipes,
+    "weights": weights,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    0: done. 1: the machine failed, such as a full disk. 2: bad input. 3: the training diverged.
+    128 + n: stopped by signal n.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    verb = _verb(argv)
+    try:
+        VERBS[verb](argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except (
+        FileExistsError,
+        FileNotFoundError,
+        IsADirectoryError,
+        NotADirectoryError,
+        PermissionError,
+    ) as error:
+        fail(verb, words(error), BAD_INPUT)
+    except OSError as error:
+        fail(verb, words(error), MACHINE_FAILED)
+    except ValueError as error:
+        fail(verb, str(error), BAD_INPUT)
+    sys.exit(0)
+
+
+def _verb(argv: Sequence[str]) -> str:
+    """The verb of a command line; help, version and mistakes end here."""
+    from drawnet import __version__
+
+    verbs = "\n".join(f"  {verb:12} {run.__doc__}" for verb, run in VERBS.items())
+    parser = Plain(
+        "drawnet",
+        usage="drawnet VERB ...",
+        description="DRAW, the deep recurrent attentive writer: a network that draws images.",
+        epilog=f"verbs:\n{verbs}\n\n`drawnet VERB --help` tells what a verb takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"drawnet {__version__}")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of those below")
+    return str(parser.parse_args(argv[:1]).verb)

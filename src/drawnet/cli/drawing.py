@@ -1,0 +1,139 @@
+"""`drawnet generate` and `drawnet reconstruct`: a picture, and an animation of the drawing."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, verb_parser
+from drawnet.cli.inputs import drawer, generator_for, images_for, some
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from drawnet.model import DRAW, Trace
+
+FORMATS = ("gif", "png", "apng", "webp")
+BUDGET = 2**28
+"""At most so many pixels in all frames of an animation, which take three bytes each."""
+
+
+def generate(argv: Sequence[str]) -> None:
+    """Draw new images: a picture of all, and an animation of the canvases growing."""
+    parser = verb_parser(generate)
+    add_weights(parser)
+    _add_pictures(parser, count=None, what="images to draw (default: 64, or 16 with --size)")
+    enlarging = parser.add_mutually_exclusive_group()
+    _add_scale(enlarging)
+    what = "longer side of an image, drawn with finer strokes; needs attention in writing"
+    add_number(enlarging, "size", 1, 4096, None, what)
+    asked = parser.parse_args(argv)
+    model = drawer(asked)
+    if asked.count is None:
+        asked.count = 64 if asked.size is None else 16
+    enlarge = _check_size(asked, model)
+    _afford(asked, model, asked.scale if asked.size is None else enlarge)
+
+    from drawnet import visualise
+
+    trace = model.generate(asked.count, generator=generator_for(asked, model))
+    if asked.size is not None:
+        trace, asked.scale = visualise.refine(trace, enlarge), 1
+    still = visualise.grid(trace.mean, columns=asked.columns, scale=asked.scale)
+    _save(asked, "generated", still, trace)
+
+
+def reconstruct(argv: Sequence[str]) -> None:
+    """Draw images anew: a picture of each beside its copy, and an animation of the drawing."""
+    parser = verb_parser(reconstruct)
+    add_weights(parser)
+    add_data(parser)
+    _add_pictures(parser, count=16, what="images to draw, or all if there are fewer")
+    _add_scale(parser)
+    asked = parser.parse_args(argv)
+    model = drawer(asked)
+    images = images_for(asked, model.config.image_shape)
+    _afford(asked, model, asked.scale, stacked=2.2)
+
+    import torch
+
+    from drawnet import visualise
+
+    x, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    trace = model(x, generator=generator)
+    pairs = torch.stack([x, trace.mean], dim=1).flatten(0, 1)
+    columns = 2 * (asked.columns or pairs_in_a_row(len(x)))
+    still = visualise.grid(pairs, columns=columns, scale=asked.scale)
+    _save(asked, "reconstructed", still, trace, x)
+
+
+def pairs_in_a_row(count: int) -> int:
+    """How many pairs side by side make a page about square, with full rows if that can be."""
+    square = max((count / 2) ** 0.5, 1)
+    full = next(k for k in range(1, count + 1) if count % k == 0 and k >= square)
+    return full if full <= 2.5 * square else round(square)
+
+
+def _add_pictures(parser: Plain, count: int | None, what: str) -> None:
+    add_number(parser, "count", 1, 1000, count, what)
+    add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    what = "frame the windows that are read and written through"
+    parser.add_argument("--windows", action=argparse.BooleanOptionalAction, default=True, help=what)
+    add_number(parser, "fps", 0.1, 50.0, 10.0, "glimpses a second")
+    parser.add_argument("--format", choices=FORMATS, default="gif", help="of the animation")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+
+
+def _add_scale(parser: argparse._ActionsContainer) -> None:
+    add_number(parser, "scale", 1, 64, 4, "side of a pixel in the picture")
+
+
+def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
+    """How many times larger than the network's an image is to be drawn."""
+    if asked.size is None:
+        return 1.0
+    if model.config.write_size is None:
+        raise ValueError(
+            f"{asked.weights} writes without attention: "
+            "only what is written through windows can be drawn at another --size"
+        )
+    side = max(model.config.image_shape[1:])
+    if asked.size < side:
+        raise ValueError(f"--size must be at least {side}, the network's own, got {asked.size}")
+    return float(asked.size / side)
+
+
+def _afford(
+    asked: argparse.Namespace, model: "DRAW", scale: float, *, stacked: float = 1.0
+) -> None:
+    """Refuse an animation that would not fit into memory, with so many images above each other."""
+    _, height, width = model.config.image_shape
+    cell = stacked * (height * scale) * (width * scale)
+    pixels = asked.count * (model.config.glimpses + 1) * cell
+    if pixels > BUDGET:
+        raise ValueError(
+            f"expected an animation of at most {BUDGET >> 20} megapixels in all its frames, got "
+            f"{pixels / 2**20:.0f}: draw fewer images, smaller ones, or fewer glimpses"
+        )
+
+
+def _save(
+    asked: argparse.Namespace,
+    name: str,
+    picture: "Image.Image",
+    trace: "Trace",
+    x: "torch.Tensor | None" = None,
+) -> None:
+    """Save a picture and its animation, and say where they are."""
+    from drawnet import visualise
+
+    frames = visualise.animate(
+        trace, x, columns=asked.columns, scale=asked.scale, windows=asked.windows
+    )
+    asked.out.mkdir(parents=True, exist_ok=True)
+    still = asked.out / f"{name}.png"
+    moving = asked.out / f"{name}{'-growing' * (asked.format == 'png')}.{asked.format}"
+    picture.save(still)
+    visualise.save_animation(frames, moving, fps=asked.fps)
+    print(still, moving, sep="\n")

@@ -1,0 +1,121 @@
+"""The weights and the images that were asked for."""
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from drawnet.cli.outputs import tell
+
+if TYPE_CHECKING:
+    import torch
+
+    from drawnet.classify import GlimpseClassifier
+    from drawnet.data import Images
+    from drawnet.model import DRAW
+    from drawnet.weights import Pretrained
+
+    Network = TypeVar("Network", bound=DRAW | Pretrained)
+
+
+def drawer(asked: argparse.Namespace) -> "DRAW":
+    """The network that draws, on its device."""
+    from drawnet.fast import accelerate
+    from drawnet.model import DRAW
+
+    model = _prepared(DRAW.from_pretrained(asked.weights), asked)
+    accelerate(model, compile="off")
+    return model
+
+
+def glimpse_classifier(asked: argparse.Namespace) -> "GlimpseClassifier":
+    """The network that looks and answers, on its device."""
+    from drawnet.classify import GlimpseClassifier
+
+    return _prepared(GlimpseClassifier.from_pretrained(asked.weights), asked)
+
+
+def conv_net(asked: argparse.Namespace) -> "Pretrained":
+    """The network that knows of no glimpses, on its device."""
+    from drawnet.baselines import ConvNet
+
+    if asked.glimpses is not None:
+        raise ValueError(f"{asked.weights} takes no glimpses, got --glimpses {asked.glimpses}")
+    return _prepared(ConvNet.from_pretrained(asked.weights), asked)
+
+
+def _prepared(model: "Network", asked: argparse.Namespace) -> "Network":
+    import torch
+
+    if asked.glimpses is not None:  # no weight depends on it
+        model.config = replace(model.config, glimpses=asked.glimpses)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model.requires_grad_(False).to(asked.device or default)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {asked.device}: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def described(asked: argparse.Namespace) -> dict[str, Any]:
+    """What the weights say of themselves."""
+    from drawnet import weights
+
+    return weights.describe(weights.locate(asked.weights))
+
+
+def images_for(
+    asked: argparse.Namespace, image_shape: tuple[int, int, int], split: str | None = None
+) -> "Images":
+    """The images asked for, or those of the training that the weights remember.
+
+    Args:
+        asked: The command line.
+        image_shape: What the network takes.
+        split: If not the one asked for.
+
+    Raises:
+        ValueError: If the weights remember none, or the images have another shape.
+    """
+    from drawnet import data
+
+    provenance = described(asked)["provenance"]
+    name = asked.data or provenance.get("data_name")
+    if name is None:
+        raise ValueError(f"{asked.weights} does not say what it was trained on; name --data")
+    if name == provenance.get("data_name"):
+        options = provenance.get("data_options", {})
+    elif name == "folder":
+        options = {"size": image_shape[1], "channels": image_shape[0]}
+    else:
+        options = {}
+    images = data.load(name, split or asked.split, asked.data_dir, progress=tell, **options)
+    if images.image_shape != image_shape:
+        raise ValueError(
+            f"{name} has images of shape {images.image_shape}, {asked.weights} takes {image_shape}"
+        )
+    return images
+
+
+def drawn_at_random(images: "Images", count: int, seed: int) -> "Images":
+    """So many of the images, or all if there are fewer; files may be sorted by class."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return images.subset(torch.randperm(len(images), generator=generator)[:count])
+
+
+def some(
+    images: "Images", count: int, seed: int, generator: "torch.Generator"
+) -> "tuple[torch.Tensor, torch.Generator]":
+    """A batch of images drawn at random, on the device of a generator, and that generator."""
+    import torch
+
+    few = drawn_at_random(images, count, seed).to(generator.device)
+    return few.batch(torch.arange(len(few)), generator)[0], generator
+
+
+def generator_for(asked: argparse.Namespace, model: "DRAW") -> "torch.Generator":
+    """The source of everything random, on the device of a network."""
+    import torch
+
+    return torch.Generator(model.canvas.device).manual_seed(asked.seed)

@@ -1,0 +1,102 @@
+"""`drawnet explore`: what the latents of a drawing decide, in pictures."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from drawnet.cli.arguments import (
+    Parsers,
+    Plain,
+    add_data,
+    add_figure_file,
+    add_kind,
+    add_number,
+    add_weights,
+    kinds_of,
+    verb_parser,
+)
+from drawnet.cli.inputs import drawer, generator_for, images_for, some
+from drawnet.cli.outputs import save_figure
+
+if TYPE_CHECKING:
+    import torch
+
+    from drawnet.model import DRAW
+
+
+def explore(argv: Sequence[str]) -> None:
+    """Walk through the latents: pictures between two images, or from the first latents of one."""
+    parser = verb_parser(explore)
+    walks = kinds_of(parser, "walk")
+    walk = _add(walks, "interpolate", "from one image to another, a pair in each row", interpolate)
+    add_number(walk, "steps", 2, 64, 11, "drawings in a row")
+    walk = _add(walks, "redraw", "images, and drawings that begin alike and end otherwise", redraw)
+    add_number(walk, "keep", 0, 10_000, None, "glimpses to keep; by default half of them")
+    add_number(walk, "times", 1, 64, 8, "drawings of each image")
+    walk = _add(walks, "transmit", "what is seen after some glimpses, with their nats", transmit)
+    add_number(walk, "steps", 2, 16, 7, "numbers of glimpses, from none to all")
+    asked = parser.parse_args(argv)
+    asked.draw(asked)
+
+
+def interpolate(asked: argparse.Namespace) -> None:
+    """Drawings between pairs of images, with a row for each pair."""
+    model, x, _ = _start(asked, 2 * asked.count)
+    if len(x) < 2:
+        raise ValueError(f"expected at least two images to walk between, got {len(x)}")
+
+    import torch
+
+    from drawnet import explore as walks
+    from drawnet import figures
+
+    rows = [
+        walks.interpolate(model, one, other, steps=asked.steps).mean
+        for one, other in zip(x[::2], x[1::2], strict=False)  # an odd one is left over
+    ]
+    save_figure(figures.samples(torch.cat(rows), columns=asked.steps), asked.out, asked.dpi)
+
+
+def redraw(asked: argparse.Namespace) -> None:
+    """Images, and beside each drawings that keep its first latents."""
+    model, x, generator = _start(asked, asked.count)
+    keep = model.config.glimpses // 2 if asked.keep is None else asked.keep
+
+    import torch
+
+    from drawnet import explore as walks
+    from drawnet import figures
+
+    trace = model(x, generator=generator)
+    drawn = walks.redraw(model, trace, keep, n=asked.times, generator=generator).mean
+    rows = torch.cat([x[:, None], drawn.unflatten(0, (-1, asked.times))], dim=1)
+    save_figure(figures.samples(rows.flatten(0, 1), columns=1 + asked.times), asked.out, asked.dpi)
+
+
+def transmit(asked: argparse.Namespace) -> None:
+    """Images as seen after some of the glimpses, and the nats that those cost."""
+    model, x, generator = _start(asked, asked.count)
+    glimpses, steps = model.config.glimpses, asked.steps
+
+    from drawnet import explore as walks
+    from drawnet import visualise
+
+    keep = sorted({round(step * glimpses / (steps - 1)) for step in range(steps)})
+    sent = walks.transmit(model, model(x, generator=generator), keep, generator=generator)
+    save_figure(visualise.plot_transmission(sent), asked.out, asked.dpi)
+
+
+def _add(walks: Parsers, name: str, what: str, draw: Callable[[argparse.Namespace], None]) -> Plain:
+    walk = add_kind(walks, name, what, draw)
+    add_weights(walk)
+    add_data(walk)
+    add_number(walk, "count", 1, 100, 6, "rows; fewer if there are not so many images")
+    add_figure_file(walk, name)
+    return walk
+
+
+def _start(asked: argparse.Namespace, count: int) -> "tuple[DRAW, torch.Tensor, torch.Generator]":
+    """The network, images to start from, and the source of everything else random."""
+    model = drawer(asked)
+    images = images_for(asked, model.config.image_shape)
+    return model, *some(images, count, asked.seed, generator_for(asked, model))

@@ -1,0 +1,68 @@
+"""What is said and saved."""
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MACHINE_FAILED, BAD_INPUT, DIVERGED = 1, 2, 3
+
+
+def fail(verb: str, message: str, code: int) -> NoReturn:
+    """Say in one line why a verb stops, and exit."""
+    note(verb, message)
+    sys.exit(code)
+
+
+def note(verb: str, message: str) -> None:
+    """A line on stderr."""
+    line = f"{f'drawnet {verb}'.strip()}: {' '.join(message.split())}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Progress of long work, on a terminal only."""
+    if sys.stderr.isatty():
+        end = "\n" if done >= total else ""
+        print(f"\r{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def words(error: OSError) -> str:
+    """What the system has to say, and of which file."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """What the package logs, as lines on stderr, above the progress bar if there is one."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record), file=sys.stderr, flush=True)
+
+    log, lines = logging.getLogger("drawnet"), Lines()
+    log.setLevel(logging.INFO)
+    log.addHandler(lines)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+
+
+def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
+    """Save a figure in the format of the suffix, the same bytes at each time, and say where."""
+    from drawnet.disk import write_atomically
+
+    form = path.suffix[1:].lower()
+    undated: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    file = io.BytesIO()
+    figure.savefig(file, format=form, dpi=dpi, metadata=undated.get(form))
+    write_atomically(path, file.getvalue())
+    print(path)

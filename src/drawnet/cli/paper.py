@@ -1,0 +1,199 @@
+"""`drawnet figure`: the figures of the paper, from weights or a photo of one's own."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drawnet.cli.arguments import (
+    Parsers,
+    Plain,
+    add_data,
+    add_figure_file,
+    add_kind,
+    add_number,
+    add_weights,
+    kinds_of,
+    verb_parser,
+)
+from drawnet.cli.inputs import drawer, generator_for, glimpse_classifier, images_for, some
+from drawnet.cli.outputs import save_figure
+
+if TYPE_CHECKING:
+    import torch
+
+PHOTO = 240
+"""The longer side of a photo in a figure, in pixels: a patch of 12 x 12 is coarse beside it."""
+MEGAPIXELS = 100.0
+"""No camera's photo is refused; on a page of strangers less is allowed."""
+
+
+def figure(argv: Sequence[str]) -> None:
+    """Draw a figure of the paper, as PNG, PDF or SVG."""
+    parser = verb_parser(figure)
+    kinds = kinds_of(parser, "figure")
+
+    for name, rows, steps in (("1", 10, 11), ("7", 13, 16), ("10", 10, 11)):
+        how = "whole canvases, without attention" if name == "7" else "strokes, through windows"
+        what = f"the canvas after some of the glimpses, written in {how}"
+        each = _add(kinds, name, what, partial(strip, attention=name != "7"))
+        add_weights(each)
+        add_number(each, "count", 1, 100, rows, "drawings, a row each")
+        add_number(each, "steps", 1, 32, steps, "canvases in a row")
+
+    for name, what in (
+        ("3", "the attention grid on a picture, and what three windows see"),
+        ("4", "a patch of a picture, and what the transposed filters give back"),
+    ):
+        each = _add(kinds, name, what, attention_grid if name == "3" else zoom)
+        what = "a PNG, JPEG or WebP; by default a picture that the program paints"
+        each.add_argument("--image", type=Path, metavar="PHOTO", help=what)
+        add_number(each, "patch", 1, 128, 12, "N, the side of the patch")
+
+    each = _add(kinds, "5", "where a classifier looks, glimpse by glimpse, and what it sees", looks)
+    add_weights(each)
+    add_data(each)
+    add_number(each, "count", 1, 100, 6, "images, a row each")
+
+    for name in ("6", "9", "12"):
+        each = _add(kinds, name, "samples, and beside each row the training image nearest", nearest)
+        _add_samples(each)
+        add_data(each, split=False)
+
+    each = _add(kinds, "8", "samples", samples)
+    _add_samples(each)
+
+    what = "what each glimpse costs, and what it buys, in nats"
+    each = _add(kinds, "nats", what, nats, aliases=["kl"])
+    add_weights(each)
+    add_data(each)
+    add_number(each, "count", 1, 10_000, 500, "images to average over, or all if fewer")
+
+    asked = parser.parse_args(argv)
+    asked.draw(asked)
+
+
+def strip(asked: argparse.Namespace, *, attention: bool) -> None:
+    """Figures 1, 7 and 10."""
+    model = drawer(asked)
+    if (model.config.write_size is not None) != attention:
+        needs, has = ("with", "without") if attention else ("without", "with")
+        raise ValueError(
+            f"figure {asked.figure} needs weights that write {needs} attention; "
+            f"{asked.weights} writes {has} it"
+        )
+
+    from drawnet import visualise
+
+    trace = model.generate(asked.count, generator=generator_for(asked, model))
+    save_figure(visualise.strip(trace, steps=asked.steps), asked.out, asked.dpi)
+
+
+def attention_grid(asked: argparse.Namespace) -> None:
+    """Figure 3."""
+    photo = _photo(asked)
+
+    from drawnet import figures
+
+    save_figure(figures.attention_grid(photo, size=asked.patch), asked.out, asked.dpi)
+
+
+def zoom(asked: argparse.Namespace) -> None:
+    """Figure 4."""
+    photo = _photo(asked)
+
+    from drawnet import figures
+
+    save_figure(figures.zoom(photo, size=asked.patch), asked.out, asked.dpi)
+
+
+def looks(asked: argparse.Namespace) -> None:
+    """Figure 5."""
+    model = glimpse_classifier(asked)
+    images = images_for(asked, model.config.image_shape)
+
+    import torch
+
+    from drawnet import figures
+
+    generator = torch.Generator(model.h.device).manual_seed(asked.seed)
+    x, _ = some(images, asked.count, asked.seed, generator)
+    seen = model(x)
+    save_figure(figures.glimpses(x, seen.window, seen.patches), asked.out, asked.dpi)
+
+
+def nearest(asked: argparse.Namespace) -> None:
+    """Figures 6, 9 and 12."""
+    if asked.count % asked.columns:
+        raise ValueError(f"--count must fill rows of {asked.columns}, got {asked.count}")
+    model = drawer(asked)
+    training = images_for(asked, model.config.image_shape, "train")
+
+    import torch
+
+    from drawnet import figures
+
+    generator = generator_for(asked, model)
+    drawn = model.generate(asked.count, generator=generator).mean
+    parts = (
+        training.batch(index, generator)[0] for index in torch.arange(len(training)).split(2000)
+    )
+    page = figures.samples_and_nearest(drawn, parts, columns=asked.columns)
+    save_figure(page, asked.out, asked.dpi)
+
+
+def samples(asked: argparse.Namespace) -> None:
+    """Figure 8."""
+    model = drawer(asked)
+
+    from drawnet import figures
+
+    drawn = model.generate(asked.count, generator=generator_for(asked, model)).mean
+    save_figure(figures.samples(drawn, columns=asked.columns), asked.out, asked.dpi)
+
+
+def nats(asked: argparse.Namespace) -> None:
+    """KL divergence and reconstruction, glimpse by glimpse."""
+    model = drawer(asked)
+    images = images_for(asked, model.config.image_shape)
+
+    from drawnet import visualise
+
+    x, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    save_figure(visualise.plot_nats(model(x, generator=generator), x), asked.out, asked.dpi)
+
+
+def _add(
+    kinds: Parsers,
+    name: str,
+    what: str,
+    draw: Callable[[argparse.Namespace], None],
+    aliases: Sequence[str] = (),
+) -> Plain:
+    each = add_kind(kinds, name, what, draw, aliases)
+    add_figure_file(each, f"figure-{name}")
+    return each
+
+
+def _add_samples(parser: Plain) -> None:
+    add_weights(parser)
+    add_number(parser, "count", 1, 1000, 100, "samples")
+    add_number(parser, "columns", 1, 100, 10, "samples in a row")
+
+
+def _photo(asked: argparse.Namespace) -> "torch.Tensor":
+    """The picture asked for, ``(3, H, W)`` in [0, 1]."""
+    import torch
+
+    from drawnet.data.lighthouse import lighthouse
+    from drawnet.data.pictures import decode, planes
+
+    if asked.image is None:
+        photo = lighthouse()
+    elif not asked.image.is_file():
+        raise FileNotFoundError(f"{asked.image}: expected a picture, got no such file")
+    else:
+        photo = decode(asked.image, str(asked.image), channels=3, megapixels=MEGAPIXELS)
+    photo.thumbnail((PHOTO, PHOTO))
+    return torch.from_numpy(planes(photo).copy()).to(torch.get_default_dtype()) / 255

@@ -1,0 +1,60 @@
+"""`drawnet weights`, `drawnet demo` and `drawnet benchmark`."""
+
+from collections.abc import Sequence
+
+from drawnet.cli.arguments import add_number, verb_parser
+from drawnet.cli.outputs import MACHINE_FAILED, fail, tell
+
+
+def weights(argv: Sequence[str]) -> None:
+    """List the weights that come with the package."""
+    verb_parser(weights).parse_args(argv)
+    from drawnet.weights import describe, locate, shipped
+
+    for name in shipped():
+        facts = describe(locate(name))
+        print(f"{name:20} {', '.join(_provenance(facts['model'], facts['provenance']))}")
+
+
+def _provenance(model: str, facts: dict[str, object]) -> list[str]:
+    """What weights are of, in a few words each."""
+    said = [model, str(facts.get("data", "of unknown images"))]
+    if "glimpses" in facts:
+        said.append(f"{facts['glimpses']} glimpses")
+    if "steps" in facts:
+        said.append(f"{facts['steps']} steps")
+    if isinstance(validated := facts.get("validation_nats"), float):
+        said.append(f"{validated:.2f} nats on validation")
+    return said
+
+
+def demo(argv: Sequence[str]) -> None:
+    """Serve a page on which to watch a network draw, and to draw for it."""
+    parser = verb_parser(demo)
+    what = "run folders, folders of weights or names, besides the weights of the package"
+    parser.add_argument("weights", nargs="*", help=what)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    add_number(parser, "port", 0, 65535, 7860, "the port to listen on; 0 takes any that is free")
+    asked = parser.parse_args(argv)
+
+    from drawnet.demo import launch
+
+    launch(asked.weights, host=asked.host, port=asked.port)
+
+
+def benchmark(argv: Sequence[str]) -> None:
+    """Time training, evaluation and generation on this machine."""
+    parser = verb_parser(benchmark)
+    what = "short chains and few sizes: a minute, not a quarter of an hour"
+    parser.add_argument("--quick", action="store_true", help=what)
+    parser.add_argument("--device", help="such as cpu or cuda; by default what there is")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(argv)
+
+    from drawnet import benchmark as speed
+
+    try:
+        report = speed.benchmark(quick=asked.quick, device=asked.device, progress=tell)
+    except RuntimeError as error:
+        fail("benchmark", str(error), MACHINE_FAILED)
+    print(speed.to_json(report) if asked.json else speed.text(report))

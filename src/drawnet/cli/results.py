@@ -1,0 +1,165 @@
+"""`drawnet evaluate`: how good a network is, with how sure that is."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from drawnet.cli.arguments import add_data, add_number, add_weights, verb_parser
+from drawnet.cli.inputs import (
+    conv_net,
+    described,
+    drawer,
+    drawn_at_random,
+    glimpse_classifier,
+    images_for,
+)
+from drawnet.cli.outputs import note, tell
+
+if TYPE_CHECKING:
+    from drawnet.classify import ErrorRate
+    from drawnet.data import Images
+    from drawnet.evaluate import Bound
+    from drawnet.model import DRAW
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Bound the log-likelihood of a set of images, or count the errors of a classifier."""
+    parser = verb_parser(evaluate)
+    add_weights(parser)
+    add_data(parser)
+    add_number(parser, "count", 1, 10**9, None, "images, drawn at random; by default all")
+    what = "K of an importance-weighted bound beside the usual one"
+    add_number(parser, "samples", 1, 10**6, 1, what)
+    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(argv)
+
+    model = described(asked)["model"]
+    if model == "DRAW":
+        facts, result, lines = _bound(asked)
+    elif asked.samples > 1:
+        raise ValueError(f"--samples is for a DRAW, {asked.weights} is a {model}")
+    else:
+        facts, result, lines = _errors(asked, model)
+    print(json.dumps({**facts, **result}) if asked.json else "\n".join(lines))
+
+
+def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Facts, numbers, and both as lines to read."""
+    model = drawer(asked)
+    images = _chosen(asked, images_for(asked, model.config.image_shape)).to(model.canvas.device)
+
+    from drawnet.evaluate import evaluate as bound_over
+
+    if asked.samples > 1:
+        seconds = expected_seconds(model, images, asked.samples, asked.batch_size)
+        what = f"K = {asked.samples} for {len(images)} images"
+        note("evaluate", f"{what} is going to take about {_duration(seconds)}")
+    bound = bound_over(
+        model,
+        images,
+        batch_size=asked.batch_size,
+        samples=asked.samples,
+        seed=asked.seed,
+        progress=lambda done, total: tell("images", done, total),
+    )
+    facts = {**_facts(asked, images), "prior": model.config.prior}
+    return facts, asdict(bound), _bound_lines(facts, bound)
+
+
+def _errors(
+    asked: argparse.Namespace, name: str
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Facts, numbers, and both as lines to read."""
+    model = conv_net(asked) if name == "ConvNet" else glimpse_classifier(asked)
+    images = _chosen(asked, images_for(asked, model.config.image_shape))
+
+    from drawnet.classify import Classifier, evaluate_classifier
+
+    assert isinstance(model, Classifier)
+    result = evaluate_classifier(
+        model,
+        images.to(next(model.parameters()).device),
+        batch_size=asked.batch_size,
+        seed=asked.seed,
+        progress=lambda done, total: tell("images", done, total),
+    )
+    facts = {**_facts(asked, images), "classes": list(images.classes)}
+    return facts, asdict(result), _error_lines(facts, result)
+
+
+def _chosen(asked: argparse.Namespace, images: "Images") -> "Images":
+    """All images, or as many of them as asked for, which their description says."""
+    if asked.count is None or asked.count >= len(images):
+        return images
+    few = drawn_at_random(images, asked.count, asked.seed)
+    which = f"{len(few)} of {len(images)} drawn at random with seed {asked.seed}"
+    return replace(few, description=f"{images.description}, {which}")
+
+
+def _facts(asked: argparse.Namespace, images: "Images") -> dict[str, Any]:
+    return {"weights": asked.weights, "data": images.description, "split": images.split}
+
+
+def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: int) -> float:
+    """About how long the importance-weighted bound takes, from one small part of it."""
+    import torch
+
+    from drawnet.objective import importance_weighted_bound
+
+    generator = torch.Generator(model.canvas.device).manual_seed(0)
+    x, _ = images.batch(torch.arange(min(batch_size, len(images))), generator)
+    importance_weighted_bound(model, x[:1], 1, generator).sum().item()  # the first is slower
+    some = min(samples, max(1024 // len(x), 1))
+    start = time.perf_counter()
+    importance_weighted_bound(model, x, some, generator).sum().item()
+    return (time.perf_counter() - start) / (some * len(x)) * samples * len(images)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
+    lines = [
+        f"{facts['data']}, {facts['split']}: {bound.count} images",
+        f"{facts['weights']}: {bound.glimpses} glimpses, {facts['prior']} prior",
+        "",
+        "nats per image, down is good",
+        f"  -log p(x) <=         {bound.nats:8.2f} +- {bound.stderr:.2f}",
+        f"    L^x, the image     {bound.nll_x:8.2f}",
+        f"    L^z, the latents   {bound.kl:8.2f}",
+    ]
+    if bound.iw_nats is not None:
+        weighted = f"-log p(x) <=, K = {bound.samples}"
+        lines.append(f"  {weighted:20} {bound.iw_nats:8.2f} +- {bound.iw_stderr:.2f}")
+    each = " ".join(f"{kl:.2f}" for kl in bound.kl_per_glimpse)
+    return [*lines, f"  L^z by glimpse: {each}"]
+
+
+def _error_lines(facts: dict[str, Any], result: "ErrorRate") -> list[str]:
+    low, high = (100 * end for end in result.interval)
+    each = " ".join(f"{100 * error:.2f}" for error in result.error_per_glimpse)
+    names = [str(name) for name in facts["classes"]]
+    label = max(map(len, names))
+    wide = max(label, len(str(max(map(max, result.confusion))))) + 2
+
+    def row(name: str, cells: Sequence[object]) -> str:
+        return f"  {name:>{label}}" + "".join(f"{cell!s:>{wide}}" for cell in cells)
+
+    return [
+        f"{facts['data']}, {facts['split']}: {result.count} images",
+        f"{facts['weights']}: {len(result.error_per_glimpse)} glimpses",
+        "",
+        f"error             {100 * result.error:.2f} %, 95 % interval {low:.2f} to {high:.2f} %",
+        f"error by glimpse  {each}",
+        "",
+        "classes in rows, answers in columns",
+        row("", names),
+        *(row(name, cells) for name, cells in zip(names, result.confusion, strict=True)),
+    ]

@@ -1,0 +1,96 @@
+"""`drawnet train`, by one of the `drawnet recipes`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from drawnet.cli.arguments import Plain, verb_parser
+from drawnet.cli.outputs import BAD_INPUT, DIVERGED, fail, log_shown, tell
+
+
+def train(argv: Sequence[str]) -> None:
+    """Train a network by a recipe."""
+    from jsonargparse import ArgumentParser
+
+    from drawnet import recipe as recipes
+    from drawnet.config import DRAWConfig
+
+    class Parser(ArgumentParser):
+        reading = ""
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            fail("train", self.reading + message, BAD_INPUT)
+
+    parser = Parser("drawnet train", description=train.__doc__, allow_abbrev=False)
+    own = Plain(add_help=False, allow_abbrev=False)
+    for each in (parser, own):
+        each.add_argument(
+            "--recipe",
+            help=f"a YAML file, or one of {', '.join(recipes.shipped())} (default: digits; with "
+            "--resume: the run's own)",
+        )
+        each.add_argument("--data-dir", type=Path, help="where the data sets are")
+        each.add_argument("--out", type=Path, help="the run folder (default: runs/RECIPE)")
+        each.add_argument(
+            "--resume",
+            nargs="?",
+            const=True,
+            metavar="CHECKPOINT",
+            help="go on from the run's newest whole checkpoint, or from the one named",
+        )
+        each.add_argument(
+            "--overwrite", action="store_true", help="remove the run that the folder holds"
+        )
+    parser.add_class_arguments(recipes.Recipe)
+
+    # The recipe's file must be known before the fields on the command line can override it.
+    asked, _ = own.parse_known_args(argv)
+    out = asked.out or Path("runs") / Path(asked.recipe or "digits").stem
+    if asked.resume and not asked.recipe:
+        file = out / "recipe.yaml"
+        if not file.is_file():
+            raise ValueError(f"{out} holds no run to resume: {file} is missing")
+    else:
+        file = recipes.find(asked.recipe or "digits")
+    parser.default_config_files = [str(file)]
+    parser.reading = f"{file}: "
+    parser.parse_args([])
+    parser.reading = ""
+    values = parser.parse_args(argv)
+    recipe = recipes.Recipe(
+        DRAWConfig(**vars(values.model)),
+        recipes.DataConfig(**vars(values.data)),
+        recipes.OptimConfig(**vars(values.optim)),
+        recipes.TrainerConfig(**vars(values.trainer)),
+        values.seed,
+    )
+
+    from drawnet import training
+
+    go_on = f"drawnet train --out {out} --resume"
+    try:
+        with log_shown():
+            training.train(
+                recipe,
+                out,
+                data_dir=asked.data_dir,
+                resume=asked.resume or False,
+                overwrite=asked.overwrite,
+                tell=tell,
+            )
+    except training.Interrupted as stop:
+        if stop.rank:
+            sys.exit(128 + stop.signal)  # the first process speaks for all
+        fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
+    except training.Diverged as stop:
+        fail("train", f"{stop}; its last finite state is saved; try: {go_on} --optim.lr", DIVERGED)
+
+
+def recipes(argv: Sequence[str]) -> None:
+    """List the recipes that come with the package."""
+    verb_parser(recipes).parse_args(argv)
+    from drawnet.recipe import shipped
+
+    for name, path in shipped().items():
+        print(f"{name:20} {path.read_text().splitlines()[0].lstrip('# ')}")
