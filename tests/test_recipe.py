@@ -86,5 +86,7 @@ def test_seeds_out_of_range(seed: int) -> None:
 def test_glimpses_of_an_epoch() -> None:
     recipe = Recipe(model=DRAWConfig(glimpses=9))
     assert [recipe.glimpses(epoch) for epoch in range(3)] == [9, 9, 9]
-    scheduled = replace(recipe, optim=OptimConfig(glimpse_schedule={4: 8, 1: 2}))
-    assert [scheduled.glimpses(epoch) for epoch in range(6)] == [9, 2, 2, 2, 8, 8]
+    scheduled = replace(recipe, optim=OptimConfig(glimpse_schedule={4: 9, 1: 2}))
+    assert [scheduled.glimpses(epoch) for epoch in range(6)] == [9, 2, 2, 2, 9, 9]
+    with pytest.raises(ValueError, match="ends with model.glimpses, which is 9, got"):
+        replace(recipe, optim=OptimConfig(glimpse_schedule={0: 9, 5: 8}))

@@ -154,11 +154,11 @@ def test_time_is_up(tmp_path: Path) -> None:
 
 
 def test_glimpses_follow_their_schedule(tmp_path: Path) -> None:
-    optim = replace(RECIPE.optim, glimpse_schedule={0: 2, 2: 3})
+    optim = replace(RECIPE.optim, glimpse_schedule={0: 2, 2: 4})
     best = run(tmp_path, recipe=replace(RECIPE, optim=optim))
-    assert [row["glimpses"] for row in rows(tmp_path) if row["valid_loss"]] == ["2", "2", "3"]
-    assert best.glimpses == 3
-    assert DRAW.from_pretrained(tmp_path).config.glimpses == 3
+    assert [row["glimpses"] for row in rows(tmp_path) if row["valid_loss"]] == ["2", "2", "4"]
+    assert best.glimpses == 4
+    assert DRAW.from_pretrained(tmp_path).config.glimpses == 4
 
 
 def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class OptimConfig:
         epochs: Passes over the training set. Images that do not fill a batch at the end of a pass
             are left out of it; which ones differs from pass to pass.
         glimpse_schedule: From which epoch on (counted from 0) how many glimpses, such as
-            ``{0: 16, 20: 64}``. Empty: `model.glimpses` throughout. The parameters do not depend
+            ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: that many throughout. The parameters do not depend
             on the number of glimpses, so a chain trained short carries on long, at a fraction of
             the cost. The optimiser's state is kept when the number changes.
     """
@@ -151,6 +151,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2^32)", self.seed)
+        if schedule := self.optim.glimpse_schedule:
+            final, whole = schedule[max(schedule)], self.model.glimpses
+            wanted = f"a schedule that ends with model.glimpses, which is {whole}"
+            _require(final == whole, "optim.glimpse_schedule", wanted, schedule)
 
     def glimpses(self, epoch: int) -> int:
         """The number of glimpses T in this epoch of the training, by `optim.glimpse_schedule`."""
