@@ -53,9 +53,9 @@ class OptimConfig:
         epochs: Passes over the training set. Images that do not fill a batch at the end of a pass
             are left out of it; which ones differs from pass to pass.
         glimpse_schedule: From which epoch on (counted from 0) how many glimpses, such as
-            ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: that many throughout. The parameters do not depend
-            on the number of glimpses, so a chain trained short carries on long, at a fraction of
-            the cost. The optimiser's state is kept when the number changes.
+            ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: that many throughout. The
+            parameters do not depend on the number of glimpses, so a chain trained short carries on
+            long, at a fraction of the cost. The optimiser's state is kept when the number changes.
     """
 
     lr: float = 1e-3
