@@ -55,7 +55,7 @@ def plain(case: Case) -> Call:
 def main() -> None:
     """Measure, show the table, and save it if asked to."""
     parser = argparse.ArgumentParser(description="Measure the speed of drawnet on this machine.")
-    parser.add_argument("--quick", action="store_true", help="a minute instead of a quarter hour")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, not many")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the table as JSON, too")
     asked = parser.parse_args()
 

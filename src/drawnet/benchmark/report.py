@@ -70,8 +70,11 @@ def benchmark(
 ) -> Report:
     """Time training, evaluation and generation at the paper's sizes for MNIST, and at others.
 
+    The processes that measure import the main program: a script calls this, and `measure`, under
+    ``if __name__ == "__main__":``.
+
     Args:
-        quick: A chain of 8 glimpses, few rounds and few sizes: a minute, not a quarter of an hour.
+        quick: A chain of 8 glimpses, few rounds and few sizes: a minute or two, not many.
         device: By default the GPU if there is one.
         plain: Prepares the plain code to compare with; without it its rows are left out.
         progress: Called with what is being timed, the cases done, and their number.
