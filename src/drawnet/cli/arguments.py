@@ -102,8 +102,8 @@ def add_data(parser: Plain, *, split: bool = True) -> None:
         parser.add_argument("--split", choices=splits, default="test", help="the part of it")
 
 
-def add_figure_file(parser: Plain, name: str) -> None:
-    """Where to save a figure, and how fine."""
+def add_figure_file(parser: Plain, default: str) -> None:
+    """Where to save a figure, and how fine. Which file by default is up to the verb."""
 
     def file(text: str) -> Path:
         path = Path(text)
@@ -111,6 +111,6 @@ def add_figure_file(parser: Plain, name: str) -> None:
             raise argparse.ArgumentTypeError(f"must end in .png, .pdf or .svg, got {text}")
         return path
 
-    what = "a PNG, PDF or SVG, as its suffix says"
-    parser.add_argument("--out", type=file, default=Path("out", f"{name}.png"), help=what)
+    what = f"a PNG, PDF or SVG, as its suffix says (default: {default})"
+    parser.add_argument("--out", type=file, metavar="FILE", help=what)
     add_number(parser, "dpi", 20, 1200, 200, "dots per inch of a PNG; a figure is 6.75 inches wide")

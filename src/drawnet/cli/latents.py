@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drawnet.cli.arguments import (
@@ -36,6 +37,7 @@ def explore(argv: Sequence[str]) -> None:
     walk = _add(walks, "transmit", "what is seen after some glimpses, with their nats", transmit)
     add_number(walk, "steps", 2, 16, 7, "numbers of glimpses, from none to all")
     asked = parser.parse_args(argv)
+    asked.out = asked.out or Path("out", f"{asked.walk}.png")
     asked.draw(asked)
 
 
@@ -91,7 +93,7 @@ def _add(walks: Parsers, name: str, what: str, draw: Callable[[argparse.Namespac
     add_weights(walk)
     add_data(walk)
     add_number(walk, "count", 1, 100, 6, "rows; fewer if there are not so many images")
-    add_figure_file(walk, name)
+    add_figure_file(walk, f"out/{name}.png")
     return walk
 
 

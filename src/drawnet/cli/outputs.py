@@ -6,10 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import NoReturn, Protocol
 
 MACHINE_FAILED, BAD_INPUT, DIVERGED = 1, 2, 3
 
@@ -56,8 +53,15 @@ def log_shown() -> Iterator[None]:
         log.removeHandler(lines)
 
 
-def save_figure(figure: "Figure", path: Path, dpi: int) -> None:
-    """Save a figure in the format of the suffix, the same bytes at each time, and say where."""
+class Figure(Protocol):
+    """As much of matplotlib's as is needed here."""
+
+    def savefig(self, fname: io.BytesIO, **options: object) -> None:
+        """Write it to a file."""
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Save a figure in the format of the suffix, without the time of day, and say where it is."""
     from drawnet.disk import write_atomically
 
     form = path.suffix[1:].lower()

@@ -34,35 +34,32 @@ def figure(argv: Sequence[str]) -> None:
     parser = verb_parser(figure)
     kinds = kinds_of(parser, "figure")
 
-    for name, rows, steps in (("1", 10, 11), ("7", 13, 16), ("10", 10, 11)):
-        how = "whole canvases, without attention" if name == "7" else "strokes, through windows"
-        what = f"the canvas after some of the glimpses, written in {how}"
-        each = _add(kinds, name, what, partial(strip, attention=name != "7"))
-        add_weights(each)
-        add_number(each, "count", 1, 100, rows, "drawings, a row each")
-        add_number(each, "steps", 1, 32, steps, "canvases in a row")
+    what = "drawings growing stroke by stroke, with the windows they are written through"
+    each = _add(kinds, "1", what, partial(strip, attention=True), aliases=["10"])
+    _add_strip(each, rows=10, steps=11)
 
-    for name, what in (
-        ("3", "the attention grid on a picture, and what three windows see"),
-        ("4", "a patch of a picture, and what the transposed filters give back"),
-    ):
-        each = _add(kinds, name, what, attention_grid if name == "3" else zoom)
-        what = "a PNG, JPEG or WebP; by default a picture that the program paints"
-        each.add_argument("--image", type=Path, metavar="PHOTO", help=what)
-        add_number(each, "patch", 1, 128, 12, "N, the side of the patch")
+    what = "the attention grid on a picture, and what three windows see"
+    _add_photo(_add(kinds, "3", what, attention_grid))
 
-    each = _add(kinds, "5", "where a classifier looks, glimpse by glimpse, and what it sees", looks)
+    what = "a patch of a picture, and what the transposed filters give back"
+    _add_photo(_add(kinds, "4", what, zoom))
+
+    what = "where a classifier looks, glimpse by glimpse, and what it sees"
+    each = _add(kinds, "5", what, looks)
     add_weights(each)
     add_data(each)
-    add_number(each, "count", 1, 100, 6, "images, a row each")
+    add_number(each, "count", 1, 100, 6, "images, a row each; fewer if there are not so many")
 
-    for name in ("6", "9", "12"):
-        each = _add(kinds, name, "samples, and beside each row the training image nearest", nearest)
-        _add_samples(each)
-        add_data(each, split=False)
-
-    each = _add(kinds, "8", "samples", samples)
+    what = "samples, and beside the last of each row the training image nearest it"
+    each = _add(kinds, "6", what, nearest, aliases=["9", "12"])
     _add_samples(each)
+    add_data(each, split=False)
+
+    what = "drawings growing sharper as a whole, without attention"
+    each = _add(kinds, "7", what, partial(strip, attention=False))
+    _add_strip(each, rows=13, steps=16)
+
+    _add_samples(_add(kinds, "8", "samples", samples))
 
     what = "what each glimpse costs, and what it buys, in nats"
     each = _add(kinds, "nats", what, nats, aliases=["kl"])
@@ -71,6 +68,7 @@ def figure(argv: Sequence[str]) -> None:
     add_number(each, "count", 1, 10_000, 500, "images to average over, or all if fewer")
 
     asked = parser.parse_args(argv)
+    asked.out = asked.out or Path("out", f"figure-{asked.figure}.png")
     asked.draw(asked)
 
 
@@ -172,8 +170,20 @@ def _add(
     aliases: Sequence[str] = (),
 ) -> Plain:
     each = add_kind(kinds, name, what, draw, aliases)
-    add_figure_file(each, f"figure-{name}")
+    add_figure_file(each, f"out/figure-{name}.png")
     return each
+
+
+def _add_strip(parser: Plain, rows: int, steps: int) -> None:
+    add_weights(parser)
+    add_number(parser, "count", 1, 100, rows, "drawings, a row each")
+    add_number(parser, "steps", 1, 32, steps, "canvases in a row")
+
+
+def _add_photo(parser: Plain) -> None:
+    what = "a PNG, JPEG or WebP; by default a picture that the program paints"
+    parser.add_argument("--image", type=Path, metavar="PHOTO", help=what)
+    add_number(parser, "patch", 1, 128, 12, "N, the side of the patch")
 
 
 def _add_samples(parser: Plain) -> None:

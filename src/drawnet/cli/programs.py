@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from drawnet.cli.arguments import add_number, verb_parser
-from drawnet.cli.outputs import MACHINE_FAILED, fail, tell
+from drawnet.cli.outputs import MACHINE_FAILED, fail, note, tell
 
 
 def weights(argv: Sequence[str]) -> None:
@@ -11,6 +11,8 @@ def weights(argv: Sequence[str]) -> None:
     verb_parser(weights).parse_args(argv)
     from drawnet.weights import describe, locate, shipped
 
+    if not shipped():
+        note("weights", "no weights come with this package")
     for name in shipped():
         facts = describe(locate(name))
         print(f"{name:20} {', '.join(_provenance(facts['model'], facts['provenance']))}")

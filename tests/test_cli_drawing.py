@@ -1,0 +1,330 @@
+"""Drawings, figures and walks from the command line."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import SIDE, Answer, T, run, save_classifier, save_drawer, save_pictures
+from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
+from tiny import seeded
+
+from drawnet import DRAW, data, figures
+from drawnet.cli.drawing import pairs_in_a_row
+from drawnet.data.lighthouse import lighthouse
+from drawnet.visualise import grid, render
+
+BEGINS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+@pytest.fixture
+def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command in this process."""
+    return partial(run, capfd)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of a network with attention, of one without, and of a classifier."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.set_default_dtype(torch.float64)
+    return {
+        "WITH": save_drawer(folder / "with"),
+        "WITHOUT": save_drawer(folder / "without", write_size=None),
+        "CLASSIFIER": save_classifier(folder / "classifier"),
+    }
+
+
+@pytest.fixture
+def caught(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Any]]:
+    """Let a function of `drawnet.figures` note what it is given, and draw nothing."""
+
+    def catch(name: str) -> list[Any]:
+        given: list[Any] = []
+
+        def note(*args: Any, **options: Any) -> Figure:
+            # A training set comes in parts, which are gone once the command has ended.
+            given.extend(torch.cat(list(a)) if hasattr(a, "__next__") else a for a in args)
+            given.append(options)
+            return Figure()
+
+        monkeypatch.setattr(figures, name, note)
+        return given
+
+    return catch
+
+
+def shape_of(rows: int, columns: int) -> float:
+    """Height over width of a page of pictures, which lie a pixel apart."""
+    return (rows * (SIDE + 1) - 1) / (columns * (SIDE + 1) - 1)
+
+
+def test_a_drawing_at_another_size(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    size = 31  # 3.44 times the model's
+    options = ("--count", 3, "--columns", 3, "--seed", 5, "--format", "apng", "--out", tmp_path)
+    answer = drawnet("generate", weights["WITH"], "--size", size, "--no-windows", *options)
+    assert answer.code == 0
+    model = DRAW.from_pretrained(weights["WITH"])
+    with torch.no_grad():
+        trace = model.generate(3, generator=seeded(5))
+        expected = grid(torch.sigmoid(render(trace, size / SIDE)), columns=3, scale=1)
+    still, moving = answer.out.splitlines()
+    with Image.open(still) as page:
+        assert page.size == (3 * size + 2 * 4, size)
+        assert np.array_equal(np.asarray(page), np.asarray(expected))
+    with Image.open(moving) as animation:
+        *_, last = ImageSequence.Iterator(animation)
+        assert last.size == (3 * size + 2 * 8, size)
+        first = np.asarray(last.convert("RGB"))[:, :size]
+    assert np.array_equal(first, np.asarray(expected)[:, :size])
+
+
+def test_windows_glimpses_and_columns(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    options = ("--count", 6, "--scale", 2, "--format", "apng", "--seed", 1)
+    command = ("generate", weights["WITH"], *options)
+    drawnet(*command, "--columns", 2, "--out", tmp_path / "a")
+    drawnet(*command, "--no-windows", "--glimpses", T + 3, "--out", tmp_path / "b")
+    with Image.open(tmp_path / "a" / "generated.png") as still:
+        assert still.size == (2 * SIDE * 2 + 4, 3 * SIDE * 2 + 2 * 4)
+    with Image.open(tmp_path / "a" / "generated.apng") as framed:
+        assert framed.n_frames == T + 1
+        assert framed.size == (2 * SIDE * 2 + 8, 3 * SIDE * 2 + 2 * 8)
+        framed.seek(T)
+        assert np.ptp(np.asarray(framed.convert("RGB")), axis=2).max() > 0
+    with Image.open(tmp_path / "b" / "generated.apng") as bare:
+        assert bare.n_frames == T + 3 + 1
+        bare.seek(T + 3)
+        assert np.ptp(np.asarray(bare.convert("RGB")), axis=2).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "in_a_row"),
+    [(1, 1), (2, 1), (3, 3), (4, 2), (7, 2), (9, 3), (16, 4), (17, 3), (24, 4), (100, 10)],
+)
+def test_pairs_fill_rows(count: int, in_a_row: int) -> None:
+    assert pairs_in_a_row(count) == in_a_row
+
+
+def test_each_image_lies_beside_its_copy(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    answer = drawnet(
+        "reconstruct", weights["WITH"], "--data-dir", pictures, "--split", "train", "--count", 16,
+        "--scale", 1, "--format", "webp", "--out", tmp_path,
+    )  # fmt: skip
+    assert answer.code == 0
+    with Image.open(tmp_path / "reconstructed.png") as picture:
+        page = np.asarray(picture.convert("L"))
+    assert page.shape == (4 * (SIDE + 4) - 4, 8 * (SIDE + 4) - 4)
+    split = data.load("folder", "train", pictures, size=SIDE, channels=1)
+    known = {image.numpy().tobytes() for image in split.pixels[:, 0]}
+    cells = [
+        page[top : top + SIDE, left : left + SIDE].tobytes()
+        for top in range(0, page.shape[0], SIDE + 4)
+        for left in range(0, page.shape[1], SIDE + 4)
+    ]
+    assert [cell in known for cell in cells] == [True, False] * 16
+    assert len(set(cells[::2])) == 16
+
+
+@pytest.mark.parametrize(
+    ("argv", "suffix"),
+    [
+        (["1", "WITH", "--count", "2", "--steps", "3"], "pdf"),
+        (["10", "WITH", "--count", "2"], "png"),
+        (["7", "WITHOUT", "--count", "2"], "png"),
+        (["3"], "svg"),
+        (["4", "--patch", "5"], "png"),
+        (["5", "CLASSIFIER", "--data-dir", "DATA", "--count", "2"], "png"),
+        (["6", "WITH", "--data-dir", "DATA", "--count", "6", "--columns", "3"], "pdf"),
+        (["8", "WITH", "--count", "6", "--columns", "3"], "png"),
+        (["nats", "WITH", "--data-dir", "DATA"], "svg"),
+    ],
+)
+def test_every_figure(
+    argv: list[str],
+    suffix: str,
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "new" / f"figure.{suffix}"
+    names = {**weights, "DATA": pictures}
+    answer = drawnet("figure", *(names.get(a, a) for a in argv), "--dpi", 40, "--out", file)
+    assert answer == Answer(0, f"{file}\n", "")
+    assert file.read_bytes().startswith(BEGINS[suffix])
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_files_are_named_by_what_was_asked_for(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert drawnet("figure", "10", weights["WITH"], "--count", 1, "--dpi", 20).code == 0
+    assert [path.as_posix() for path in Path("out").iterdir()] == ["out/figure-10.png"]
+
+
+def test_the_nearest_images_are_sought_in_the_training_set(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    caught: Callable[[str], list[Any]],
+) -> None:
+    given = caught("samples_and_nearest")
+    command = ("figure", "9", weights["WITH"], "--data-dir", pictures, "--count", 4, "--seed", 3)
+    assert drawnet(*command, "--columns", 2, "--out", tmp_path / "a.png").code == 0
+    samples, training, options = given
+    model = DRAW.from_pretrained(weights["WITH"]).requires_grad_(False)
+    torch.testing.assert_close(samples, model.generate(4, generator=seeded(3)).mean)
+    images = data.load("folder", "train", pictures, size=SIDE, channels=1)
+    torch.testing.assert_close(training, images.pixels.to(training) / 255)
+    assert options == {"columns": 2}
+
+
+def test_a_photo_of_ones_own(
+    drawnet: Callable[..., Answer], tmp_path: Path, caught: Callable[[str], list[Any]]
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (500, 250), "red").save(photo)
+    given = caught("zoom")
+    out = ("--out", tmp_path / "figure.png")
+    assert drawnet("figure", "4", "--image", photo, "--patch", 7, *out).code == 0
+    assert drawnet("figure", "4", *out).code == 0
+    mine, options, shown, _ = given
+    torch.testing.assert_close(mine, torch.eye(3)[:, :1, None].expand(3, 120, 240))
+    assert options == {"size": 7}
+    expected = torch.from_numpy(np.array(lighthouse())).permute(2, 0, 1) / 255
+    torch.testing.assert_close(shown, expected, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("walk", "rows", "columns"),
+    [
+        (["interpolate", "--count", "2", "--steps", "5"], 2, 5),
+        (["redraw", "--count", "3", "--times", "4", "--keep", str(T)], 3, 5),
+        (["redraw", "--count", "2", "--times", "2"], 2, 3),
+    ],
+)
+def test_walks(
+    walk: list[str],
+    rows: int,
+    columns: int,
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    name, *options = walk
+    command = ("explore", name, weights["WITH"], "--data-dir", pictures, "--split", "train")
+    answer = drawnet(*command, *options, "--dpi", 200, "--out", tmp_path / "a.png")
+    assert answer == Answer(0, f"{tmp_path / 'a.png'}\n", "")
+    with Image.open(tmp_path / "a.png") as page:
+        assert page.height / page.width == pytest.approx(shape_of(rows, columns), abs=2e-3)
+
+
+def test_what_is_kept_is_drawn_alike(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    caught: Callable[[str], list[Any]],
+) -> None:
+    given = caught("samples")
+    command = ("explore", "redraw", weights["WITH"], "--data-dir", pictures, "--split", "train")
+    command += ("--count", 2, "--times", 3, "--out", tmp_path / "a.png")
+    assert drawnet(*command, "--keep", T).code == 0
+    assert drawnet(*command, "--keep", 0).code == 0
+    kept, _, fresh, options = given
+    assert options == {"columns": 4}
+    (_, one, *others), (_, new, *more) = kept[:4], fresh[:4]
+    for other in others:
+        torch.testing.assert_close(other, one)
+    for other in more:
+        assert (other - new).abs().max() > 1e-3
+    assert torch.equal(kept[::4], fresh[::4])  # the images
+
+
+def test_pictures_and_their_nats_as_they_are_sent(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "sent.svg"
+    command = ("explore", "transmit", weights["WITH"], "--data-dir", pictures, "--split", "train")
+    assert drawnet(*command, "--count", 2, "--steps", 3, "--out", file).code == 0
+    # matplotlib tells each text as a comment before its outlines
+    words = [line.strip(" <>!-") for line in file.read_text().splitlines() if "<!--" in line]
+    assert [word for word in words if word.startswith("after")] == ["after 0", "after 2", "after 4"]
+    costs = [float(word.removesuffix(" nats")) for word in words if word.endswith(" nats")]
+    first, second = costs[:3], costs[3:]
+    for row in (first, second):
+        assert len(row) == 3
+        assert row[0] == 0
+        assert row == sorted(row)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["generate", "WITH", "--size", "8"], "--size must be at least 9"),
+        (["generate", "WITHOUT", "--size", "90"], "writes without attention"),
+        (["generate", "WITH", "--size", "90", "--scale", "2"], "not allowed with argument"),
+        (["generate", "WITH", "--size", "4096"], "megapixels in all its frames"),
+        (["generate", "WITH", "--glimpses", "0"], "--glimpses: must be 1 to 10000, got 0"),
+        (["generate", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
+        (["figure"], "the following arguments are required: FIGURE"),
+        (["figure", "2"], "invalid choice: '2'"),
+        (["figure", "1"], "the following arguments are required: weights"),
+        (["figure", "1", "WITHOUT"], "figure 1 needs weights that write with attention"),
+        (["figure", "10", "WITHOUT"], "figure 10 needs weights that write with attention"),
+        (["figure", "7", "WITH"], "figure 7 needs weights that write without attention"),
+        (["figure", "5", "WITH"], "expected weights of a GlimpseClassifier, got DRAW"),
+        (["figure", "8", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
+        (["figure", "6", "WITH", "--count", "15"], "--count must fill rows of 10, got 15"),
+        (["figure", "8", "WITH", "--out", "a.bmp"], "must end in .png, .pdf or .svg, got a.bmp"),
+        (["figure", "8", "WITH", "--out", "/dev/null/a.png"], "cannot save /dev/null/a.png"),
+        (["figure", "3", "--image", "nothing.png"], "nothing.png: expected a picture"),
+        (["figure", "4", "--image", __file__], "expected a PNG, JPEG or WebP picture"),
+        (["figure", "nats", "WITH", "--data", "digits"], "digits has images of shape (1, 28, 28)"),
+        (["explore", "dance"], "invalid choice: 'dance'"),
+        (
+            ["explore", "redraw", "WITH", "--keep", "5", "--data-dir", "DATA", "--split", "train"],
+            "keep must be from 0 to 4 glimpses, got 5",
+        ),
+        (["explore", "transmit", "WITH", "--steps", "1"], "--steps: must be 2 to 16, got 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(
+    argv: list[str],
+    message: str,
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {**weights, "DATA": pictures}
+    answer = drawnet(*(names.get(argument, argument) for argument in argv))
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.startswith(f"drawnet {argv[0]}")
+    assert answer.err.count("\n") == 1, "one line"
+    assert answer.out == ""
+    assert not list(tmp_path.iterdir())

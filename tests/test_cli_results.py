@@ -1,0 +1,183 @@
+"""Results, lists and programs from the command line."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Answer, T, run, save_classifier, save_drawer, save_pictures
+
+import drawnet.benchmark as drawnet_benchmark
+import drawnet.demo as drawnet_demo
+import drawnet.weights as drawnet_weights
+from drawnet.baselines import ConvNet
+from drawnet.config import ConvNetConfig
+
+COUNT = 300
+"""Of pictures, about a tenth of which are for testing."""
+
+
+@pytest.fixture
+def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command in this process."""
+    return partial(run, capfd)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pictures(tmp_path_factory.mktemp("pictures"), COUNT)
+
+
+@pytest.fixture(scope="module")
+def drawer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_default_dtype(torch.float64)
+    return save_drawer(tmp_path_factory.mktemp("weights") / "drawer")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_default_dtype(torch.float64)
+    return save_classifier(tmp_path_factory.mktemp("weights") / "classifier")
+
+
+def test_a_part_of_the_images_drawn_at_random(
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path
+) -> None:
+    command = ("evaluate", drawer, "--data-dir", pictures)
+
+    def result(*options: object) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(drawnet(*command, "--json", *options).out)
+        return facts
+
+    whole, few = result(), result("--count", 5)
+    assert few["count"] == 5
+    assert f", 5 of {whole['count']} drawn at random with seed 0" in few["data"]
+    assert few["split"] == "test"
+    assert few["nats"] != result("--count", 5, "--seed", 1)["nats"]
+    assert few == result("--count", 5)
+    assert result("--count", COUNT) == whole
+    assert "drawn at random" not in whole["data"]
+    table = drawnet(*command, "--count", 5).out.splitlines()
+    assert table[0] == f"{few['data']}, test: 5 images"
+
+
+def test_another_number_of_glimpses_and_the_time_it_takes(
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path
+) -> None:
+    command = ("evaluate", drawer, "--data-dir", pictures, "--glimpses", T + 2, "--samples", 3)
+    answer = drawnet(*command, "--count", 7, "--json")
+    bound = json.loads(answer.out)
+    assert bound["glimpses"] == len(bound["kl_per_glimpse"]) == T + 2
+    assert answer.err == "drawnet evaluate: K = 3 for 7 images is going to take about 1 s\n"
+    # The weighted bound is of the same chain: of another it would be some nats away.
+    assert bound["iw_nats"] < bound["nats"] + 3 * bound["stderr"]
+
+
+def test_errors_of_a_classifier(
+    drawnet: Callable[..., Answer], classifier: Path, pictures: Path
+) -> None:
+    command = ("evaluate", classifier, "--data-dir", pictures)
+    result = json.loads(drawnet(*command, "--json").out)
+    (a, b), (c, d) = result["confusion"]
+    assert result["classes"] == ["a", "b"]
+    assert a + b + c + d == result["count"]
+    assert result["error"] == pytest.approx((b + c) / result["count"])
+    assert result["interval"][0] < result["error"] < result["interval"][1]
+    assert len(result["error_per_glimpse"]) == 3
+    table = drawnet(*command).out.splitlines()
+    low, high = (100 * end for end in result["interval"])
+    error = 100 * result["error"]
+    assert f"error             {error:.2f} %, 95 % interval {low:.2f} to {high:.2f} %" in table
+    assert [line.split() for line in table[-3:]] == [
+        ["a", "b"],
+        ["a", str(a), str(b)],
+        ["b", str(c), str(d)],
+    ]
+    fewer = drawnet(*command, "--glimpses", 2, "--count", 6)
+    assert "2 glimpses" in fewer.out
+    assert "test: 6 images" in fewer.out
+
+
+def test_errors_of_a_convolutional_network(drawnet: Callable[..., Answer], tmp_path: Path) -> None:
+    pictures = save_pictures(tmp_path / "pictures", side=12)
+    ConvNet(ConvNetConfig((1, 12, 12), classes=2)).save_pretrained(tmp_path / "conv")
+    command = ("evaluate", tmp_path / "conv", "--data", "folder", "--data-dir", pictures)
+    assert "error by glimpse" in drawnet(*command, "--split", "train").out
+    refused = drawnet(*command, "--glimpses", 2)
+    assert (refused.code, refused.out) == (2, "")
+    assert "takes no glimpses, got --glimpses 2" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--samples", "5"], "--samples is for a DRAW"),
+        (["--count", "0"], "--count: must be 1 to 1000000000, got 0"),
+        (["--data", "digits"], "digits has images of shape (1, 28, 28)"),
+    ],
+)
+def test_what_cannot_be_evaluated(
+    options: list[str],
+    message: str,
+    drawnet: Callable[..., Answer],
+    classifier: Path,
+    pictures: Path,
+) -> None:
+    answer = drawnet("evaluate", classifier, "--data-dir", pictures, *options)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert message in answer.err
+
+
+def test_weights_that_come_with_the_package(
+    drawnet: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawnet_weights, "SHIPPED", tmp_path)
+    assert drawnet("weights").err == "drawnet weights: no weights come with this package\n"
+    save_drawer(tmp_path / "small")
+    save_classifier(tmp_path / "another")
+    another, small = drawnet("weights").out.splitlines()
+    assert another.split(maxsplit=1) == ["another", "GlimpseClassifier, of unknown images"]
+    assert small.endswith("DRAW, of unknown images, 9.88 nats on validation")
+
+
+def test_the_page_is_served_as_asked_for(
+    drawnet: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        drawnet_demo, "launch", lambda weights, **options: calls.append((weights, options))
+    )
+    assert drawnet("demo").code == 0
+    assert drawnet("demo", "one", "other", "--host", "::1", "--port", 0).code == 0
+    assert calls == [
+        ([], {"host": "127.0.0.1", "port": 7860}),
+        (["one", "other"], {"host": "::1", "port": 0}),
+    ]
+    refused = drawnet("demo", "--port", "70000")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+def test_the_benchmark_as_a_table_or_as_json(
+    drawnet: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def measured(**options: Any) -> drawnet_benchmark.Report:
+        calls.append((options["quick"], options["device"]))
+        return drawnet_benchmark.measure([], rounds=1)
+
+    monkeypatch.setattr(drawnet_benchmark, "benchmark", measured)
+    assert drawnet("benchmark", "--quick").out.startswith("drawnet ")
+    report = json.loads(drawnet("benchmark", "--json", "--device", "cpu").out)
+    assert report["machine"]["cores"] >= 1
+    assert calls == [(True, None), (False, "cpu")]
+
+    def broken(**_: Any) -> None:
+        raise RuntimeError("the process of a case ended")
+
+    monkeypatch.setattr(drawnet_benchmark, "benchmark", broken)
+    failed = drawnet("benchmark")
+    assert (failed.code, failed.err) == (1, "drawnet benchmark: the process of a case ended\n")
