@@ -29,8 +29,8 @@ def accelerate(
         model: The model, already on the device that it will run on.
         compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
             once and is cached on disk. ``"auto"`` does where there is a compiler.
-        products: ``"bf16"`` rounds the operands of the matrix products to bfloat16, and nothing
-            else: about twice the rate where the processor has it, and another 0.1 % of noise in
+        products: ``"bf16"`` rounds the operands and the results of the matrix products to
+            bfloat16, and nothing else: about twice the rate where the processor has it, and another 0.1 % of noise in
             the gradient. ``"auto"`` does on a CPU that has it.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
@@ -97,7 +97,9 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    return bool(mallopt(mmap_threshold, 2**30)) and bool(mallopt(trim_threshold, 2**31 - 1))
+    if not mallopt(mmap_threshold, 2**30):
+        mallopt(mmap_threshold, 2**25)  # the most that older ones take
+    return bool(mallopt(trim_threshold, 2**31 - 1))
 
 
 def route_to_onednn() -> bool:

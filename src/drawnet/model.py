@@ -36,16 +36,15 @@ Image Generation", ICML 2015. The letters of the paper and the names here:
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawnet import attention, weights
+from drawnet import attention
 from drawnet.attention import Window
 from drawnet.config import DRAWConfig
 from drawnet.step import (
@@ -57,6 +56,7 @@ from drawnet.step import (
     patch_features,
     step,
 )
+from drawnet.weights import Pretrained
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Trace:
         return torch.sigmoid(self.canvas[-1])
 
 
-class DRAW(nn.Module):
+class DRAW(Pretrained):
     """The DRAW network.
 
     >>> model = DRAW(DRAWConfig(glimpses=8))
@@ -112,6 +112,9 @@ class DRAW(nn.Module):
             by a compiled one: see `drawnet.fast`.
         precision: The type to round the operands of the matrix products to, or None.
     """
+
+    Config: ClassVar[type] = DRAWConfig
+    config: DRAWConfig
 
     def __init__(self, config: DRAWConfig = DRAWConfig()) -> None:
         super().__init__()
@@ -323,31 +326,3 @@ class DRAW(nn.Module):
         """
         with torch.no_grad():
             self.canvas.copy_(torch.logit(mean, eps=1e-3))
-
-    def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
-        """Write ``model.safetensors`` and, beside it, ``config.json`` with its sha256.
-
-        Args:
-            folder: Made where it does not exist.
-            **provenance: What to remember of where the weights come from, as JSON.
-        """
-        weights.save(folder, self, asdict(self.config), provenance)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """Read what `save_pretrained` wrote.
-
-        Args:
-            name: A folder, the name of weights that come with the package (`weights.shipped`), or
-                the name of a repository ``user/name`` of the Hugging Face hub.
-
-        Raises:
-            weights.WeightsError: If there are none, or they are damaged, or of another model.
-        """
-        config, state = weights.load(name, cls.__name__)
-        try:
-            model = cls(DRAWConfig(**config))
-            model.load_state_dict(state)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise weights.WeightsError(f"{name}: {error}") from error
-        return model
