@@ -30,8 +30,8 @@ def accelerate(
         compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
             once and is cached on disk. ``"auto"`` does where there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
-            bfloat16, and nothing else: about twice the rate where the processor has it, and another 0.1 % of noise in
-            the gradient. ``"auto"`` does on a CPU that has it.
+            bfloat16, and nothing else: about twice the rate where the processor has it, and another
+            0.1 % of noise in the gradient. ``"auto"`` does on a CPU that has it.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
 
