@@ -32,7 +32,7 @@ def explore(argv: Sequence[str]) -> None:
     walk = _add(walks, "interpolate", "from one image to another, a pair in each row", interpolate)
     add_number(walk, "steps", 2, 64, 11, "drawings in a row")
     walk = _add(walks, "redraw", "images, and drawings that begin alike and end otherwise", redraw)
-    add_number(walk, "keep", 0, 10_000, None, "glimpses to keep; by default half of them")
+    add_number(walk, "keep", 0, 10_000, None, "glimpses to keep; by default a quarter of them")
     add_number(walk, "times", 1, 64, 8, "drawings of each image")
     walk = _add(walks, "transmit", "what is seen after some glimpses, with their nats", transmit)
     add_number(walk, "steps", 2, 16, 7, "numbers of glimpses, from none to all")
@@ -62,7 +62,7 @@ def interpolate(asked: argparse.Namespace) -> None:
 def redraw(asked: argparse.Namespace) -> None:
     """Images, and beside each drawings that keep its first latents."""
     model, x, generator = _start(asked, asked.count)
-    keep = model.config.glimpses // 2 if asked.keep is None else asked.keep
+    keep = model.config.glimpses // 4 if asked.keep is None else asked.keep
 
     import torch
 

@@ -56,7 +56,9 @@ def log_shown() -> Iterator[None]:
 class Figure(Protocol):
     """As much of matplotlib's as is needed here."""
 
-    def savefig(self, fname: io.BytesIO, **options: object) -> None:
+    def savefig(
+        self, fname: io.BytesIO, *, format: str, dpi: int, metadata: dict[str, None] | None
+    ) -> None:
         """Write it to a file."""
 
 
