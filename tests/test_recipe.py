@@ -88,5 +88,5 @@ def test_glimpses_of_an_epoch() -> None:
     assert [recipe.glimpses(epoch) for epoch in range(3)] == [9, 9, 9]
     scheduled = replace(recipe, optim=OptimConfig(glimpse_schedule={4: 9, 1: 2}))
     assert [scheduled.glimpses(epoch) for epoch in range(6)] == [9, 2, 2, 2, 9, 9]
-    with pytest.raises(ValueError, match="ends with model.glimpses, which is 9, got"):
+    with pytest.raises(ValueError, match=r"ends with model\.glimpses, which is 9, got"):
         replace(recipe, optim=OptimConfig(glimpse_schedule={0: 9, 5: 8}))

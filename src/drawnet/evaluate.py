@@ -7,6 +7,7 @@ chain it was computed with; the set describes itself (`drawnet.data.Images.descr
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,7 +82,8 @@ def evaluate(
         bounds.append(-objective.elbo(x, trace).double())
         divergences.append(objective.kl(trace).double())
         if samples > 1:
-            bound = objective.importance_weighted_bound(model, x, samples, generator)
+            chain = partial(model, glimpses=glimpses)
+            bound = objective.importance_weighted_bound(chain, x, samples, generator)
             weighted.append(-bound.double())
         done += len(x)
         if progress is not None:
