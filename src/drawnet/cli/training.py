@@ -69,6 +69,8 @@ def train(argv: Sequence[str]) -> None:
     from drawnet import training
 
     go_on = f"drawnet train --out {out} --resume"
+    if asked.data_dir is not None:
+        go_on += f" --data-dir {asked.data_dir}"
     try:
         with log_shown():
             training.train(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from drawnet.data.images import DataError
 
@@ -40,6 +40,8 @@ def decode(
                 return repaint(ImageOps.exif_transpose(image), channels)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where}: expected a PNG, JPEG or WebP picture, got none") from error
     except Exception as error:  # a decoder that is fed garbage may raise anything
         raise DataError(f"{where}: expected a PNG, JPEG or WebP picture, got {error}") from error
 
