@@ -295,7 +295,8 @@ def test_killed_then_resumed_then_terminated(pictures: Path, recipe: Path, tmp_p
     errors = second.communicate(timeout=60)[1]
     assert second.returncode == 128 + signal.SIGTERM
     assert errors.splitlines()[-1] == (
-        f"drawnet train: stopped with a checkpoint; to go on: drawnet train --out {run} --resume"
+        f"drawnet train: stopped with a checkpoint; to go on: drawnet train --out {run} --resume "
+        f"--data-dir {pictures}"
     )
     assert "Traceback" not in errors
 
