@@ -322,7 +322,8 @@ class DRAW(Pretrained):
         """Let c_0 be the logits of an average image, which spares the chain from drawing it.
 
         Args:
-            mean: The mean of the training images, in [0, 1].
+            mean: The mean of the training images, in [0, 1]; kept off both ends, since a pixel that
+                is never set in these images need not be impossible.
         """
         with torch.no_grad():
             self.canvas.copy_(torch.logit(mean, eps=1e-3))

@@ -163,10 +163,7 @@ def _network(recipe: Recipe, images: Images) -> DRAW:
     total = torch.zeros(recipe.model.image_shape, dtype=torch.float64)
     for index in torch.arange(len(images)).split(1000):
         total += images.batch(index, generator)[0].sum(0)
-    # A pixel that is never set in these images need not be impossible.
-    mean = (total / len(images)).clamp(1e-3, 1 - 1e-3)
-    with torch.no_grad():
-        model.canvas.copy_(mean.logit())
+    model.start_canvas(total / len(images))
     return model
 
 
