@@ -141,6 +141,8 @@ class Recipe:
         optim: The optimiser and its schedules.
         trainer: The machine.
         seed: Decides the initial weights, the order of the images and the noise, in [0, 2^32).
+        start: Weights to begin with, instead of random ones: whatever `from_pretrained` takes. They
+            must be of the same sizes; only the number of glimpses may differ.
     """
 
     model: DRAWConfig = field(default_factory=DRAWConfig)
@@ -148,6 +150,7 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
+    start: str | None = None
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2^32)", self.seed)

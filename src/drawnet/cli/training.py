@@ -64,6 +64,7 @@ def train(argv: Sequence[str]) -> None:
         recipes.OptimConfig(**vars(values.optim)),
         recipes.TrainerConfig(**vars(values.trainer)),
         values.seed,
+        values.start,
     )
 
     from drawnet import training

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from drawnet import data
+from drawnet import data, weights
 from drawnet.data import Images
 from drawnet.model import DRAW
 from drawnet.recipe import Recipe
@@ -106,7 +106,8 @@ def train(
             trainer.global_rank,
             trainer.world_size,
         )
-        module = Training(recipe, _network(recipe, train_images), steps_per_epoch)
+        resumes = resume_path is not None
+        module = Training(recipe, _network(recipe, train_images, resumes), steps_per_epoch)
         if first:
             folder.begin(recipe, overwrite)
             trainer.loggers = _loggers(folder, recipe, step)
@@ -153,8 +154,13 @@ def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
     return Batches(images, recipe.optim.batch_size, 1, recipe.seed).steps_per_epoch
 
 
-def _network(recipe: Recipe, images: Images) -> DRAW:
-    """The untrained network; its first canvas is the mean of the training images."""
+def _network(recipe: Recipe, images: Images, resumes: bool) -> DRAW:
+    """The network to begin with: the recipe's weights, or random ones and the mean image as c_0."""
+    if recipe.start is not None and not resumes:
+        model = DRAW.from_pretrained(recipe.start)
+        if replace(model.config, glimpses=recipe.model.glimpses) != recipe.model:
+            raise ValueError(f"model must be as in {recipe.start}: {model.config}")
+        return model
     state = torch.random.get_rng_state()
     reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
     model = DRAW(recipe.model)
@@ -222,15 +228,21 @@ def _keeper(
 ) -> Callable[[Training, Validation, float], None]:
     """What keeps the averaged weights of a validation, and writes down where they come from."""
 
+    origin: dict[str, Any] = {}
+    if recipe.start is not None:
+        begun_from = weights.describe(weights.locate(recipe.start))
+        origin = {"start": recipe.start, "start_sha256": begun_from["sha256"]}
+
     def keep(module: Training, result: Validation, seconds: float) -> None:
         # The weights say the number of glimpses they were judged with.
-        weights = DRAW(replace(recipe.model, glimpses=result.glimpses))
-        weights.load_state_dict(module.average.state_dict())
+        kept = DRAW(replace(recipe.model, glimpses=result.glimpses))
+        kept.load_state_dict(module.average.state_dict())
         facts = {
             "data": images.description,
             "data_name": images.name,
             "data_options": recipe.data.options,
             "seed": recipe.seed,
+            **origin,
             "epochs": result.step / module.steps_per_epoch,
             "steps": result.step,
             "glimpses": result.glimpses,
@@ -240,7 +252,7 @@ def _keeper(
             "validation_kl": result.kl,
             **software_and_machine(),
         }
-        weights.save_pretrained(folder.weights, **facts)
+        kept.save_pretrained(folder.weights, **facts)
         folder.write_provenance(facts)
 
     return keep
