@@ -20,6 +20,15 @@ def _double_precision() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture(autouse=True)
+def _routing_as_before() -> Iterator[None]:
+    """oneDNN is switched for the whole process."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    yield
+    matmul.fp32_precision = before
+
+
 @pytest.fixture
 def data_dir() -> Path:
     """The folder of the real data sets. Where it is missing the test is skipped, unless

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -20,15 +19,6 @@ from drawnet.benchmark.clock import peak_memory
 
 CASE = Case("part", "train", "eager", CONFIG, batch=B)
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed.py"
-
-
-@pytest.fixture(autouse=True)
-def _routing_as_before() -> Iterator[None]:
-    """oneDNN is switched for the whole process."""
-    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    yield
-    matmul.fp32_precision = before
 
 
 def multiplied(call: Call) -> tuple[int, int]:

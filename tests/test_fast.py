@@ -3,7 +3,6 @@
 import resource
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from drawnet.objective import elbo
 MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 needs_compiler = pytest.mark.skipif(not fast.has_compiler("cpu"), reason="no C++ compiler here")
-
-
-@pytest.fixture(autouse=True)
-def _routing_as_before() -> Iterator[None]:
-    """oneDNN is switched for the whole process."""
-    before = MATMUL.fp32_precision
-    yield
-    MATMUL.fp32_precision = before
 
 
 def numbers(model: DRAW) -> dict[str, Tensor]:
