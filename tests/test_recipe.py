@@ -10,16 +10,18 @@ import yaml
 from drawnet import DRAWConfig
 from drawnet.data import SOURCES
 from drawnet.recipe import (
+    NETWORKS,
     RECIPES,
     DataConfig,
     OptimConfig,
     Recipe,
     TrainerConfig,
     find,
+    network_in,
     shipped,
 )
 
-PARTS = {"model": DRAWConfig, "data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
+PARTS = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -28,8 +30,11 @@ def test_shipped_recipes_say_what_they_are_and_hold_known_values(name: str) -> N
     text = path.read_text()
     assert text.startswith("# ")
     content = yaml.safe_load(text)
-    parts = {part: PARTS[part](**values) for part, values in content.items() if part in PARTS}
+    network = content.pop("network", "draw")
+    kinds = {"model": NETWORKS[network], **PARTS}
+    parts = {part: kinds[part](**values) for part, values in content.items() if part in kinds}
     recipe = Recipe(**{**content, **parts})
+    assert recipe.network == network == network_in(path)
     assert recipe.data.name in SOURCES
 
 
@@ -42,7 +47,7 @@ def test_the_recipe_mnist_is_the_papers() -> None:
 def test_find() -> None:
     own = RECIPES / "vae.yaml"
     assert find(str(own)) == find("vae") == own
-    with pytest.raises(ValueError, match=r"one of digits, .*, got 'nothing'"):
+    with pytest.raises(ValueError, match=r"one of .*digits, .*, got 'nothing'"):
         find("nothing")
 
 
@@ -52,6 +57,8 @@ def test_find() -> None:
         (OptimConfig, "lr", 0.0),
         (OptimConfig, "lr", math.nan),
         (OptimConfig, "lr", -1e-3),
+        (OptimConfig, "window_lr", 0.0),
+        (OptimConfig, "window_lr", 1.1),
         (OptimConfig, "warmup_steps", -1),
         (OptimConfig, "final_lr", 1.1),
         (OptimConfig, "betas", (0.9, 1.0)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from trainings import (
     BATCH,
     COUNT,
@@ -42,6 +43,10 @@ def batches(**changes: int) -> Batches:
     return Batches(IMAGES[0], **settings)
 
 
+def images_of(loader: Batches) -> list[Tensor]:
+    return [x for x, _ in loader]
+
+
 def test_each_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
     spy = Spy()
     loader = Batches(replace(IMAGES[0], view=spy), BATCH, EPOCHS, seed=3)
@@ -54,17 +59,17 @@ def test_each_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_share_each_batch(world_size: int) -> None:
-    shares = [list(batches(rank=r, world_size=world_size)) for r in range(world_size)]
-    for whole, *parts in zip(batches(), *shares, strict=True):
+    shares = [images_of(batches(rank=r, world_size=world_size)) for r in range(world_size)]
+    for whole, *parts in zip(images_of(batches()), *shares, strict=True):
         assert torch.equal(whole, torch.cat(parts))
 
 
 def test_a_loader_goes_on_in_the_middle_of_an_epoch() -> None:
-    whole = list(batches())
+    whole = images_of(batches())
     loader = batches()
     loader.load_state_dict({"position": 13, "world_size": 1})
     assert len(loader) == len(whole)
-    assert torch.equal(torch.stack(list(loader)), torch.stack(whole[13:]))
+    assert torch.equal(torch.stack(images_of(loader)), torch.stack(whole[13:]))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +196,13 @@ def run_with(out: Path, images: Images) -> None:
 def test_first_canvas_is_the_mean_image(tmp_path: Path) -> None:
     from drawnet.training.run import _network
 
-    canvas = _network(RECIPE, IMAGES[0]).canvas
+    def first_canvas(images: Images) -> Tensor:
+        model = _network(RECIPE, images, resumes=False)
+        assert isinstance(model, DRAW)
+        return model.canvas
+
+    canvas = first_canvas(IMAGES[0])
     mean = (IMAGES[0].pixels.double() / 255).mean(0)
     assert torch.allclose(torch.sigmoid(canvas), mean)
     blank = replace(IMAGES[0], pixels=torch.zeros_like(IMAGES[0].pixels))
-    assert _network(RECIPE, blank).canvas.unique().item() == pytest.approx(math.log(1e-3 / 0.999))
+    assert first_canvas(blank).unique().item() == pytest.approx(math.log(1e-3 / 0.999))

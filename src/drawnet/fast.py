@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import torch
 
+from drawnet.classify import GlimpseClassifier
 from drawnet.model import DRAW
+from drawnet.weights import Pretrained
 
 
 def accelerate(
-    model: DRAW,
+    model: Pretrained,
     *,
     compile: Literal["auto", "on", "off"] = "auto",
     products: Literal["auto", "fp32", "bf16"] = "fp32",
@@ -26,7 +28,8 @@ def accelerate(
     """Choose the fast path of a model on its device.
 
     Args:
-        model: The model, already on the device that it will run on.
+        model: The model, already on the device that it will run on. One without glimpses is left as
+            it is.
         compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
             once and is cached on disk. ``"auto"`` does where there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
@@ -38,10 +41,12 @@ def accelerate(
     Returns:
         What was chosen, a line each, for a program to say.
     """
-    device = model.canvas.device.type
-    said = []
+    device = next(model.parameters()).device.type
+    said: list[str] = []
     if device == "cpu":
         keep_freed_memory()
+    if not isinstance(model, DRAW | GlimpseClassifier):
+        return said
     if products == "auto":
         products = "bf16" if device == "cpu" and has_bfloat16() else "fp32"
     model.precision = torch.bfloat16 if products == "bf16" else None

@@ -11,15 +11,25 @@ the field, its range and what came, before anything is allocated.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
-from drawnet.config import DRAWConfig
+import yaml
+
+from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
 MOST_GLIMPSES = 10_000
+
+NetworkConfig: TypeAlias = DRAWConfig | ClassifierConfig | ConvNetConfig
+NETWORKS: Mapping[str, type[NetworkConfig]] = MappingProxyType(
+    {"draw": DRAWConfig, "classifier": ClassifierConfig, "convnet": ConvNetConfig}
+)
+"""What a recipe can train, by the value of ``network`` in its YAML (default: ``draw``)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class OptimConfig:
 
     Args:
         lr: The highest learning rate, in (0, 1].
+        window_lr: The rate of the layers that place the windows, as a fraction of `lr`, in (0, 1].
+            A classifier needs less than 1: see `drawnet.classify`.
         warmup_steps: Steps over which the rate rises from 0, linearly.
         final_lr: The rate at the last step, as a fraction of `lr`, in [0, 1].
         betas: Adam's two decay rates, in [0, 1).
@@ -59,6 +71,7 @@ class OptimConfig:
     """
 
     lr: float = 1e-3
+    window_lr: float = 1.0
     warmup_steps: int = 200
     final_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
@@ -71,6 +84,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.lr <= 1, "optim.lr", "in (0, 1]", self.lr)
+        _require(0 < self.window_lr <= 1, "optim.window_lr", "in (0, 1]", self.window_lr)
         _require(0 <= self.warmup_steps <= 10**9, "optim.warmup_steps", ">= 0", self.warmup_steps)
         _require(0 <= self.final_lr <= 1, "optim.final_lr", "in [0, 1]", self.final_lr)
         _require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in [0, 1)", self.betas)
@@ -136,7 +150,7 @@ class Recipe:
     """A whole training.
 
     Args:
-        model: The network.
+        model: The network: what it is follows from the type of its configuration.
         data: The images.
         optim: The optimiser and its schedules.
         trainer: The machine.
@@ -145,7 +159,7 @@ class Recipe:
             must be of the same sizes; only the number of glimpses may differ.
     """
 
-    model: DRAWConfig = field(default_factory=DRAWConfig)
+    model: NetworkConfig = field(default_factory=DRAWConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -155,14 +169,24 @@ class Recipe:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2^32)", self.seed)
         if schedule := self.optim.glimpse_schedule:
-            final, whole = schedule[max(schedule)], self.model.glimpses
+            final, whole = schedule[max(schedule)], self._most_glimpses
             wanted = f"a schedule that ends with model.glimpses, which is {whole}"
             _require(final == whole, "optim.glimpse_schedule", wanted, schedule)
+
+    @property
+    def network(self) -> str:
+        """What is trained, one of `NETWORKS`."""
+        return next(name for name, kind in NETWORKS.items() if type(self.model) is kind)
 
     def glimpses(self, epoch: int) -> int:
         """The number of glimpses T in this epoch of the training, by `optim.glimpse_schedule`."""
         begun = [start for start in self.optim.glimpse_schedule if start <= epoch]
-        return self.optim.glimpse_schedule[max(begun)] if begun else self.model.glimpses
+        return self.optim.glimpse_schedule[max(begun)] if begun else self._most_glimpses
+
+    @property
+    def _most_glimpses(self) -> int:
+        """A network that knows of no glimpses looks once."""
+        return 1 if isinstance(self.model, ConvNetConfig) else self.model.glimpses
 
 
 def shipped() -> dict[str, Path]:
@@ -184,6 +208,22 @@ def find(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     raise ValueError(f"recipe must be a YAML file or one of {', '.join(shipped())}, got {name!r}")
+
+
+def network_in(file: Path) -> str:
+    """What the recipe in a YAML file trains, one of `NETWORKS`.
+
+    Raises:
+        ValueError: If it is no YAML, or names another network.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a recipe in YAML: {error}") from error
+    network = content.get("network", "draw") if isinstance(content, dict) else "draw"
+    if network not in NETWORKS:
+        raise ValueError(f"{file}: network must be one of {', '.join(NETWORKS)}, got {network!r}")
+    return str(network)
 
 
 def _require(holds: bool, name: str, wanted: str, got: object) -> None:

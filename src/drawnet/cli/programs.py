@@ -25,7 +25,9 @@ def _provenance(model: str, facts: dict[str, object]) -> list[str]:
         said.append(f"{facts['glimpses']} glimpses")
     if "steps" in facts:
         said.append(f"{facts['steps']} steps")
-    if isinstance(validated := facts.get("validation_nats"), float):
+    if isinstance(error := facts.get("validation_error"), float):
+        said.append(f"{100 * error:.2f} % wrong on validation")
+    elif isinstance(validated := facts.get("validation_nats"), float):
         said.append(f"{validated:.2f} nats on validation")
     return said
 

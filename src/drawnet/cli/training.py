@@ -14,7 +14,6 @@ def train(argv: Sequence[str]) -> None:
     from jsonargparse import ArgumentParser
 
     from drawnet import recipe as recipes
-    from drawnet.config import DRAWConfig
 
     class Parser(ArgumentParser):
         reading = ""
@@ -42,7 +41,6 @@ def train(argv: Sequence[str]) -> None:
         each.add_argument(
             "--overwrite", action="store_true", help="remove the run that the folder holds"
         )
-    parser.add_class_arguments(recipes.Recipe)
 
     # The recipe's file must be known before the fields on the command line can override it.
     asked, _ = own.parse_known_args(argv)
@@ -53,13 +51,24 @@ def train(argv: Sequence[str]) -> None:
             raise ValueError(f"{out} holds no run to resume: {file} is missing")
     else:
         file = recipes.find(asked.recipe or "digits")
+    # What can be asked of a network depends on what network it is.
+    network = recipes.network_in(file)
+    parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
+    for part, kind in (
+        ("model", recipes.NETWORKS[network]),
+        ("data", recipes.DataConfig),
+        ("optim", recipes.OptimConfig),
+        ("trainer", recipes.TrainerConfig),
+    ):
+        parser.add_class_arguments(kind, part)
+    parser.add_class_arguments(recipes.Recipe, skip={"model", "data", "optim", "trainer"})
     parser.default_config_files = [str(file)]
     parser.reading = f"{file}: "
     parser.parse_args([])
     parser.reading = ""
     values = parser.parse_args(argv)
     recipe = recipes.Recipe(
-        DRAWConfig(**vars(values.model)),
+        recipes.NETWORKS[network](**vars(values.model)),
         recipes.DataConfig(**vars(values.data)),
         recipes.OptimConfig(**vars(values.optim)),
         recipes.TrainerConfig(**vars(values.trainer)),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from drawnet.data import Images
+from drawnet.data.images import Batch
 
 
 class Stream(IntEnum):
@@ -90,8 +90,9 @@ class Batches:
         """Steps of the whole training, those already done included."""
         return self.steps
 
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield the images ``(B / world_size, C, H, W)`` of each step from `position` on."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the images ``(B / world_size, C, H, W)`` of each step from `position` on, and their
+        labels or None."""
         shuffle, draw = torch.Generator(), torch.Generator(self.images.pixels.device)
         share = self.batch_size // self.world_size
         epoch, order = -1, torch.empty(0)
@@ -104,9 +105,9 @@ class Batches:
                 order = order.to(self.images.pixels.device)
             first = step % self.steps_per_epoch * self.batch_size + self.rank * share
             reseed(draw, self.seed, Stream.IMAGES, step, self.rank)
-            images, _ = self.images.batch(order[first : first + share], draw)
+            batch = self.images.batch(order[first : first + share], draw)
             self.position = step + 1
-            yield images
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """The number of the next step, and of processes."""

@@ -23,12 +23,14 @@ COLUMNS = (
     "glimpses",
     "loss",
     "kl",
+    "error",
     "grad_norm",
     "lr",
     "images_per_second",
     "skipped",
     "valid_loss",
     "valid_kl",
+    "valid_error",
 )
 
 log = logging.getLogger(__name__)
@@ -121,17 +123,23 @@ class Log(Callback):
         self._steps += 1
         due = trainer.global_step % EVERY == 0
         if due:
-            loss, kl, norm, finite = trainer.strategy.reduce(
+            loss, beside, norm, finite = trainer.strategy.reduce(
                 module.tally, reduce_op="mean"
             ).tolist()
             module.tally.zero_()
         self._seconds += time.perf_counter() - self._began
         if due:
-            self._log(trainer, module, loss, kl, norm, finite)
+            self._log(trainer, module, loss, beside, norm, finite)
             self._steps, self._seconds = 0, 0.0
 
     def _log(
-        self, trainer: Trainer, module: Training, loss: float, kl: float, norm: float, finite: float
+        self,
+        trainer: Trainer,
+        module: Training,
+        loss: float,
+        beside: float,
+        norm: float,
+        finite: float,
     ) -> None:
         if skipped := self._steps - round(finite):
             self.skipped += skipped
@@ -146,7 +154,7 @@ class Log(Callback):
         rate = self._steps * module.recipe.optim.batch_size / self._seconds
         values = {
             "loss": loss / finite,
-            "kl": kl / finite,
+            module.task.beside: beside / finite,
             "grad_norm": norm / finite,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "images_per_second": rate,
@@ -155,7 +163,7 @@ class Log(Callback):
         record(trainer, values, module)
         self.shown = {
             "nats": f"{values['loss']:.2f}",
-            "KL": f"{values['kl']:.2f}",
+            module.task.beside: f"{beside / finite:.2f}",
             "images/s": f"{rate:.0f}",
         }
 

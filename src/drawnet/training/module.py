@@ -1,4 +1,4 @@
-"""The training step, as a thin Lightning module around `drawnet.DRAW`."""
+"""The training step, as a thin Lightning module around a network and its task."""
 
 import copy
 import logging
@@ -11,18 +11,19 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from drawnet import objective
+from drawnet.data.images import Batch
 from drawnet.fast import accelerate
-from drawnet.model import DRAW
-from drawnet.recipe import Recipe
+from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training.checkpoint import FORMAT
 from drawnet.training.loader import Stream, reseed
+from drawnet.training.tasks import task_of
+from drawnet.weights import Pretrained
 
 log = logging.getLogger(__name__)
 
 
 class Training(LightningModule):
-    """Maximise the variational bound by Adam, and follow it with averaged weights.
+    """Minimise the loss of a task by Adam, and follow the weights with their average.
 
     The average is kept as a second model beside the first, updated on the device after each step:
     no swapping of weights around validation, and no synchronisation with the host.
@@ -36,14 +37,17 @@ class Training(LightningModule):
         steps_per_epoch: Steps in a pass over the training set.
 
     Attributes:
+        task: What the network is trained for.
         average: The network with averaged weights, which is validated and kept.
-        tally: Sums since the last reset: loss, KL, gradient norm, number of finite steps.
+        tally: Sums since the last reset: loss, what is beside it, gradient norm, number of finite
+            steps.
         streak: Steps in a row that were not finite: the present run, and the longest.
     """
 
-    def __init__(self, recipe: Recipe, model: DRAW, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, model: Pretrained, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe = recipe
+        self.task = task_of(recipe.model)
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.steps_per_epoch = steps_per_epoch
@@ -64,31 +68,30 @@ class Training(LightningModule):
             if self.trainer.is_global_zero:
                 log.info(choice)
 
-    def training_step(self, x: Tensor, _: int) -> Tensor:
-        """The loss -elbo of a batch ``x (B, C, H, W)``, in nats per image."""
-        trace = self.model(x, noise=self._noise(len(x)), record="last")
-        kl = objective.kl(trace).sum(0).mean()
-        loss = kl - objective.log_likelihood(x, trace.canvas[-1]).mean()
-        self._last = torch.stack([loss.detach(), kl.detach()])
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The mean loss of a batch of images ``(B, C, H, W)``, in nats per image."""
+        x, y = batch
+        glimpses = self.recipe.glimpses(self.epoch)
+        noise = self._noise(len(x), glimpses)
+        means = self.task.losses(self.model, x, y, noise, glimpses).mean(1)
+        self._last, loss = means.detach(), means[0]
         # A loss that is not finite makes the gradient so, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 
-    def _noise(self, count: int) -> Tensor:
+    def _noise(self, count: int, glimpses: int) -> Tensor | None:
         """Noise of this step ``(T, B, Z)``: a slice of the whole batch's, whoever computes it."""
         if self.noise_generator is None:
             self.noise_generator = torch.Generator(self.device)
-        glimpses = self.recipe.glimpses(self.epoch)
-        whole = (glimpses, self.recipe.optim.batch_size, self.model.config.z_size)
         reseed(self.noise_generator, self.recipe.seed, Stream.LATENTS, self.global_step)
-        noise = torch.randn(whole, generator=self.noise_generator, device=self.device)
+        whole = self.task.noise(self.noise_generator, self.recipe.optim.batch_size, glimpses)
         first = self.global_rank * count
-        return noise[:, first : first + count]
+        return None if whole is None else whole[:, first : first + count]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Fused AdamW, and a linear warm-up followed by half a cosine."""
         optim = self.recipe.optim
         adam = torch.optim.AdamW(
-            self.model.parameters(),
+            _groups(self.model, optim),
             lr=optim.lr,
             betas=optim.betas,
             weight_decay=optim.weight_decay,
@@ -154,3 +157,12 @@ class Training(LightningModule):
                 before,
                 now,
             )
+
+
+def _groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
+    """The parameters by their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        lr = optim.lr * (optim.window_lr if "window" in name else 1)
+        groups.setdefault(lr, []).append(parameter)
+    return [{"params": parameters, "lr": lr} for lr, parameters in groups.items()]

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data, weights
+from drawnet.config import ConvNetConfig
 from drawnet.data import Images
 from drawnet.model import DRAW
-from drawnet.recipe import Recipe
+from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.training import checkpoint
 from drawnet.training.checkpoint import AtomicCheckpointIO, CheckpointError
 from drawnet.training.loader import Batches, Stream, reseed
@@ -26,8 +27,10 @@ from drawnet.training.log import Log, MetricsCSV, Progress
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.run_folder import RunFolder, software_and_machine
+from drawnet.training.tasks import NETWORKS, task_of
 from drawnet.training.validate import Validation
 from drawnet.training.watch import Diverged, Watch
+from drawnet.weights import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ def train(
             f"model.image_shape must be {train_images.image_shape}, the shape of "
             f"{train_images.name}, got {tuple(recipe.model.image_shape)}"
         )
+    task_of(recipe.model).check(train_images)
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
@@ -119,9 +123,9 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     if watch.best is None:
-        raise Diverged("the validation bound was never finite")
+        raise Diverged("the validation loss was never finite")
     if first:
-        log.info("best validation %.3f nats: weights in %s", watch.best.loss, folder.weights)
+        log.info("best validation %s: weights in %s", watch.best, folder.weights)
     return watch.best
 
 
@@ -154,23 +158,32 @@ def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
     return Batches(images, recipe.optim.batch_size, 1, recipe.seed).steps_per_epoch
 
 
-def _network(recipe: Recipe, images: Images, resumes: bool) -> DRAW:
-    """The network to begin with: the recipe's weights, or random ones and the mean image as c_0."""
+def _network(recipe: Recipe, images: Images, resumes: bool) -> Pretrained:
+    """The network to begin with: the recipe's weights, or random ones; a DRAW then has the mean of
+    the training images as its first canvas."""
+    kind = NETWORKS[type(recipe.model)]
     if recipe.start is not None and not resumes:
-        model = DRAW.from_pretrained(recipe.start)
-        if replace(model.config, glimpses=recipe.model.glimpses) != recipe.model:
+        model = kind.from_pretrained(recipe.start)
+        if _with_glimpses(model.config, 1) != _with_glimpses(recipe.model, 1):
             raise ValueError(f"model must be as in {recipe.start}: {model.config}")
         return model
     state = torch.random.get_rng_state()
     reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
-    model = DRAW(recipe.model)
+    model = kind(recipe.model)
     torch.random.set_rng_state(state)
+    if not isinstance(model, DRAW):
+        return model
     generator = reseed(torch.Generator(), recipe.seed, Stream.IMAGES)
     total = torch.zeros(recipe.model.image_shape, dtype=torch.float64)
     for index in torch.arange(len(images)).split(1000):
         total += images.batch(index, generator)[0].sum(0)
     model.start_canvas(total / len(images))
     return model
+
+
+def _with_glimpses(config: NetworkConfig, count: int) -> NetworkConfig:
+    """The same sizes with another number of glimpses, where there are any."""
+    return config if isinstance(config, ConvNetConfig) else replace(config, glimpses=count)
 
 
 def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
@@ -235,7 +248,7 @@ def _keeper(
 
     def keep(module: Training, result: Validation, seconds: float) -> None:
         # The weights say the number of glimpses they were judged with.
-        kept = DRAW(replace(recipe.model, glimpses=result.glimpses))
+        kept = type(module.average)(_with_glimpses(recipe.model, result.glimpses))
         kept.load_state_dict(module.average.state_dict())
         facts = {
             "data": images.description,
@@ -249,7 +262,7 @@ def _keeper(
             "hours": round(seconds / 3600, 4),
             "processes": module.trainer.world_size,
             "validation_nats": result.loss,
-            "validation_kl": result.kl,
+            f"validation_{module.task.beside}": getattr(result, module.task.beside),
             **software_and_machine(),
         }
         kept.save_pretrained(folder.weights, **facts)

@@ -25,7 +25,7 @@ class RunFolder:
         recipe.yaml       the whole recipe, with nothing left to defaults
         metrics.csv       the log; tensorboard/ the same for TensorBoard
         checkpoints/      step-*.ckpt, the newest and the one before
-        weights/          the averaged weights with the best validation bound, for `from_pretrained`
+        weights/          the averaged weights with the best validation, for `from_pretrained`
         provenance.json   how those weights came to be
 
     Args:
@@ -55,7 +55,8 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
             self.provenance.unlink(missing_ok=True)
-        text = yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)
+        content = {"network": recipe.network, **_plain(asdict(recipe))}
+        text = yaml.safe_dump(content, sort_keys=False)
         write_atomically(self.recipe, text.encode())
         self.checkpoints.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints, self.weights):

@@ -1,4 +1,4 @@
-"""The bound on the validation images, with the averaged weights and always the same noise."""
+"""The loss on the validation images, with the averaged weights and always the same noise."""
 
 import math
 from collections.abc import Callable
@@ -7,39 +7,50 @@ from typing import NamedTuple
 import torch
 from lightning.pytorch import Trainer
 
-from drawnet import objective
 from drawnet.data import Images
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
 
 
 class Validation(NamedTuple):
-    """One-sample bound over the validation images, in nats per image; down is good.
+    """How good a network is on the validation images; down is good.
 
     Attributes:
-        loss: -elbo.
-        kl: The part of it that the latents cost.
-        glimpses: With how many glimpses.
+        loss: -elbo of a DRAW, -log p(y | x) of a classifier, in nats per image.
+        glimpses: With how many glimpses; 1 for a network that knows of none.
         step: After how many steps of training.
+        kl: The part of the loss of a DRAW that the latents cost.
+        error: The fraction of a classifier's answers that are wrong.
     """
 
     loss: float
-    kl: float
     glimpses: int
     step: int
+    kl: float | None = None
+    error: float | None = None
 
     def beats(self, other: "Validation | None") -> bool:
-        """Whether it is better. A longer chain starts afresh: only equal ones compare."""
+        """Whether it is better. A longer chain starts afresh: only equal ones compare.
+
+        Classifiers are compared by their errors, and by the loss where these are equal.
+        """
         if not math.isfinite(self.loss):
             return False
-        return other is None or self.glimpses > other.glimpses or self.loss < other.loss
+        if other is None or self.glimpses > other.glimpses:
+            return True
+        return (self.error or 0.0, self.loss) < (other.error or 0.0, other.loss)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{100 * self.error:.2f} % wrong ({self.loss:.4f} nats)"
+        return f"{self.loss:.3f} nats (KL {self.kl:.3f})"
 
 
 @torch.no_grad()
 def validate(
     trainer: Trainer, module: Training, images: Images, stop: Callable[[], bool]
 ) -> Validation | None:
-    """The bound of the averaged weights, with as many glimpses as the training uses now.
+    """The loss of the averaged weights, with as many glimpses as the training uses now.
 
     The processes share the work; the result does not depend on how many there are.
 
@@ -64,12 +75,11 @@ def validate(
             break
         index = torch.arange(first, min(first + size, len(images)), device=device)
         reseed(generator, module.recipe.seed, Stream.VALIDATION, number)
-        x, _ = images.batch(index, generator)
-        trace = module.average(x, generator=generator, glimpses=glimpses, record="last")
-        kl = objective.kl(trace).sum()
-        sums[0] += kl - objective.log_likelihood(x, trace.canvas[-1]).sum()
-        sums[1] += kl
-    loss, kl, stopped = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        x, y = images.batch(index, generator)
+        noise = module.task.noise(generator, len(x), glimpses)
+        sums[:2] += module.task.losses(module.average, x, y, noise, glimpses).sum(1)
+    loss, beside, stopped = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
     if stopped:
         return None
-    return Validation(loss / len(images), kl / len(images), glimpses, trainer.global_step)
+    facts = {module.task.beside: beside / len(images)}
+    return Validation(loss / len(images), glimpses, trainer.global_step, **facts)

@@ -130,14 +130,15 @@ class Watch(Callback):
         if result is None:
             return
         self.latest = result
-        record(trainer, {"valid_loss": result.loss, "valid_kl": result.kl}, module)
+        beside = module.task.beside
+        values = {"valid_loss": result.loss, f"valid_{beside}": getattr(result, beside)}
+        record(trainer, values, module)
         if trainer.is_global_zero:
             log.info(
-                "epoch %.4g of %d: validation %.3f nats (KL %.3f), %d glimpses, %s",
+                "epoch %.4g of %d: validation %s, %d glimpses, %s",
                 result.step / module.steps_per_epoch,
                 module.recipe.optim.epochs,
-                result.loss,
-                result.kl,
+                result,
                 result.glimpses,
                 timedelta(seconds=round(self.seconds + time.monotonic() - self._since)),
             )

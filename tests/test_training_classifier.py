@@ -1,0 +1,158 @@
+"""Trainings of classifiers: what differs from those of networks that draw."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from trainings import COUNT, EPOCHS, IMAGES, RECIPE, VALID, assert_same, final_state, rows
+
+from drawnet import DRAW
+from drawnet.baselines import ConvNet
+from drawnet.classify import GlimpseClassifier, evaluate_classifier
+from drawnet.config import ClassifierConfig, ConvNetConfig
+from drawnet.data import Images
+from drawnet.recipe import OptimConfig, Recipe
+from drawnet.training import Interrupted, Validation, train
+from drawnet.training.module import Training
+
+GLIMPSES = ClassifierConfig(
+    image_shape=(1, 12, 11), glimpses=3, hidden_size=13, read_size=4, classes=2
+)
+CONVOLUTIONS = ConvNetConfig(image_shape=(1, 12, 11), classes=2)
+
+
+def labelled(split: str, count: int, classes: tuple[str, ...] = ("left", "right")) -> Images:
+    """Which half of each image is white, and noise."""
+    generator = torch.Generator().manual_seed(count)
+    y = torch.randint(2, (count,), generator=generator)
+    pixels = torch.randint(100, (count, 1, 12, 11), generator=generator, dtype=torch.uint8)
+    pixels[y == 0, ..., :5] += 150
+    pixels[y == 1, ..., 6:] += 150
+    return Images(pixels, y, "halves", split, "halves, for tests", classes)
+
+
+LEARN, CHECK = labelled("train", COUNT), labelled("valid", VALID)
+
+
+def recipe(model: ClassifierConfig | ConvNetConfig, **changes: object) -> Recipe:
+    optim = replace(RECIPE.optim, window_lr=0.1, **changes)  # type: ignore[arg-type]
+    return replace(RECIPE, model=model, optim=optim)
+
+
+def run(out: Path, recipe: Recipe, images: Images = LEARN, **options: bool) -> Validation:
+    return train(recipe, out, images=(images, CHECK), progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "network"), [(GLIMPSES, GlimpseClassifier), (CONVOLUTIONS, ConvNet)]
+)
+def test_the_weights_that_are_kept_make_the_errors_that_are_told(
+    tmp_path: Path,
+    model: ClassifierConfig | ConvNetConfig,
+    network: type[GlimpseClassifier] | type[ConvNet],
+) -> None:
+    best = run(tmp_path, recipe(model, epochs=8))
+    assert best.error is not None
+    assert best.error < 0.2
+    kept = network.from_pretrained(tmp_path / "weights").double()
+    assert evaluate_classifier(kept, CHECK).error == best.error
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert provenance["validation_error"] == best.error
+    assert provenance["validation_nats"] == best.loss
+    valid = [row for row in rows(tmp_path) if row["valid_loss"]]
+    assert min((float(row["valid_error"]), float(row["valid_loss"])) for row in valid) == (
+        best.error,
+        best.loss,
+    )
+    assert {row["valid_kl"] for row in valid} == {""}
+
+
+def test_a_training_goes_on_exactly(tmp_path: Path) -> None:
+    class Stopping:
+        calls = 0
+
+        def __call__(self, pixels: Tensor, *args: object) -> tuple[Tensor, Tensor | None]:
+            Stopping.calls += 1
+            if Stopping.calls == 14:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGTERM)
+            return LEARN.view(pixels, *args)  # type: ignore[arg-type]
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole, recipe(GLIMPSES))
+    with pytest.raises(Interrupted):
+        run(broken, recipe(GLIMPSES), replace(LEARN, view=Stopping()))
+    run(broken, recipe(GLIMPSES), resume=True)
+    assert_same(final_state(whole), final_state(broken))
+
+
+def test_fewer_errors_beat_a_lower_loss() -> None:
+    few, many = Validation(2.0, 8, 1, error=0.01), Validation(1.0, 8, 1, error=0.02)
+    assert few.beats(many)
+    assert not many.beats(few)
+    assert few._replace(loss=1.9).beats(few)
+    assert not few.beats(few)
+    assert many._replace(glimpses=9).beats(few)
+    assert not few._replace(loss=float("nan")).beats(many)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (replace(LEARN, labels=None, classes=()), "model.classes must be 0, as halves has, got 2"),
+        (labelled("train", COUNT, tuple("abc")), "model.classes must be 3, as halves has, got 2"),
+    ],
+)
+def test_images_without_these_classes_are_refused(
+    tmp_path: Path, images: Images, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", recipe(GLIMPSES), images)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("network", [GlimpseClassifier(GLIMPSES), DRAW(RECIPE.model)])
+def test_windows_learn_at_their_own_rate(network: GlimpseClassifier | DRAW) -> None:
+    optim = OptimConfig(lr=0.02, window_lr=0.25)
+    module = Training(Recipe(model=network.config, optim=optim), network, 10)
+    adam = module.configure_optimizers()["optimizer"]  # type: ignore[index,call-overload]
+    rates = {id(p): group["initial_lr"] for group in adam.param_groups for p in group["params"]}
+    assert len(rates) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        assert rates[id(parameter)] == (0.005 if "window" in name else 0.02)
+
+
+def test_begin_with_weights(tmp_path: Path) -> None:
+    """At a rate of almost nothing, they stay what they were."""
+    run(tmp_path / "first", recipe(GLIMPSES))
+    begun = tmp_path / "first" / "weights"
+    still = recipe(replace(GLIMPSES, glimpses=2), lr=1e-30, epochs=1)
+    run(tmp_path / "second", replace(still, start=str(begun)))
+    before = GlimpseClassifier.from_pretrained(begun)
+    after = GlimpseClassifier.from_pretrained(tmp_path / "second")
+    assert after.config.glimpses == 2
+    for name, weight in after.state_dict().items():
+        assert torch.equal(weight, before.state_dict()[name])
+    provenance = json.loads((tmp_path / "second" / "provenance.json").read_text())
+    described = json.loads((begun / "config.json").read_text())
+    assert provenance["start_sha256"] == described["sha256"]
+
+
+def test_weights_of_other_sizes_are_no_beginning(tmp_path: Path) -> None:
+    GlimpseClassifier(GLIMPSES).save_pretrained(tmp_path / "weights")
+    wider = replace(recipe(replace(GLIMPSES, hidden_size=14)), start=str(tmp_path / "weights"))
+    with pytest.raises(ValueError, match=r"model must be as in .*hidden_size=13"):
+        run(tmp_path / "run", wider)
+    drawing = replace(RECIPE, start=str(tmp_path / "weights"))
+    with pytest.raises(ValueError, match="expected weights of a DRAW, got GlimpseClassifier"):
+        train(drawing, tmp_path / "run", images=IMAGES, progress=False)
+
+
+def test_epochs_end_where_the_recipe_says(tmp_path: Path) -> None:
+    run(tmp_path, recipe(GLIMPSES))
+    assert rows(tmp_path)[-1]["epoch"] == str(EPOCHS - 1)
