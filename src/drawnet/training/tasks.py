@@ -101,10 +101,12 @@ class Classifying:
         self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
-        assert isinstance(model, Classifier)
+        assert isinstance(model, GlimpseClassifier | Classifier)
         assert y is not None
-        glimpsing = isinstance(model, GlimpseClassifier)
-        logits = model.logits(x, glimpses=glimpses) if glimpsing else model.logits(x)
+        if isinstance(model, GlimpseClassifier):
+            logits = model.logits(x, glimpses=glimpses)
+        else:
+            logits = model.logits(x)
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 
 
