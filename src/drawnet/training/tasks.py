@@ -101,7 +101,7 @@ class Classifying:
         self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
-        assert isinstance(model, GlimpseClassifier | Classifier)
+        assert isinstance(model, Classifier)
         assert y is not None
         if isinstance(model, GlimpseClassifier):
             logits = model.logits(x, glimpses=glimpses)
