@@ -3,8 +3,9 @@
 import pytest
 import torch
 from oracle import Drawing, draw
-from tiny import READ, WRITE, B, C, H, T, W, Z, images, noise, seeded, tiny_model
+from tiny import DEC, READ, WRITE, B, C, H, T, W, Z, images, noise, seeded, tiny_model
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from drawnet import DRAW, Trace, Window
 from drawnet.attention import write
@@ -192,6 +193,28 @@ def test_given_latents_are_drawn_as_they_are() -> None:
     torch.testing.assert_close(half.canvas[:2], inferred.canvas[:2])
     assert not torch.allclose(half.canvas[2], inferred.canvas[2])
     assert len(half.z) == T
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize(("read_size", "write_size"), ATTENTION)
+def test_drawing_without_an_image_leaves_the_encoder_out(
+    monkeypatch: pytest.MonkeyPatch, prior: str, read_size: int | None, write_size: int | None
+) -> None:
+    """What the encoder would have seen is not computed, and nothing else changes."""
+    model = tiny_model(read_size=read_size, write_size=write_size, prior=prior)
+    with FlopCounterMode(display=False) as counter:
+        drawn = model.generate(B, noise=noise())
+    products = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
+    heads = [model.decoder, model.prior, model.write_window, model.patch]
+    outputs = sum(head.out_features for head in heads if head is not None)
+    assert products == 2 * B * (T * Z * 4 * DEC + (T + 1) * DEC * outputs)
+
+    fuse = model.fuse
+    monkeypatch.setattr(model, "fuse", lambda *, encoder: fuse())
+    whole = model.generate(B, noise=noise())
+    torch.testing.assert_close(drawn.canvas, whole.canvas)
+    torch.testing.assert_close(drawn.z, whole.z)
+    assert (drawn.write_window is None) == (write_size is None)
 
 
 def test_the_patch_of_a_trace_is_what_was_written() -> None:

@@ -174,29 +174,37 @@ class DRAW(Pretrained):
                 self.write_window.bias[2] = 2 * math.log(delta / 2)
                 self.write_window.bias[4] = -2 * math.log(max(delta, 1))
 
-    def fuse(self) -> Products:
+    def fuse(self, *, encoder: bool = True) -> Products:
         """Concatenate the layers into the four matrices that a step multiplies by.
 
         Once for the whole chain: the gradient flows through the concatenation back into the layers.
+
+        Args:
+            encoder: Whether there will be an image to encode. Without one, half of what is linear
+                in h_dec is not asked for.
         """
         r = self.encoder.in_features - self.config.dec_size - self.config.enc_size
         of_r, of_h_dec, of_h_enc = self.encoder.weight.split(
             [r, self.config.dec_size, self.config.enc_size], dim=1
         )
         of_z, of_own = self.decoder.weight.split([self.config.z_size, self.config.dec_size], dim=1)
-        heads = [self.prior, self.read_window, self.write_window, self.patch]
-        present = [head for head in heads if head is not None]
+        read_window = self.read_window if encoder else None
+        heads = (self.prior, read_window, self.write_window, self.patch)
+        parts = [
+            (of_own, self.decoder.bias),
+            (of_h_dec, self.encoder.bias) if encoder else None,
+            *(None if head is None else (head.weight, head.bias) for head in heads),
+        ]
+        weights, biases = zip(*(part for part in parts if part is not None), strict=True)
         of_latent = torch.cat([self.mu.weight, self.log_sigma.weight])
-        of_h_dec = torch.cat([of_own, of_h_dec, *(head.weight for head in present)])
         return Products(
             encoder=Product.of(torch.cat([of_r, of_h_enc], dim=1), self.precision),
             latent=Product.of(of_latent, self.precision),
             decoder=Product.of(of_z, self.precision),
-            h_dec=Product.of(of_h_dec, self.precision),
+            h_dec=Product.of(torch.cat(weights), self.precision),
             latent_bias=torch.cat([self.mu.bias, self.log_sigma.bias]),
-            h_dec_bias=torch.cat(
-                [self.decoder.bias, self.encoder.bias, *(head.bias for head in present)]
-            ),
+            h_dec_bias=torch.cat(biases),
+            pieces=[0 if part is None else len(part[1]) for part in parts],
         )
 
     def forward(
@@ -276,7 +284,7 @@ class DRAW(Pretrained):
             expected = (f"<= {len(noise)}", *noise.shape[1:])
             raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
 
-        products = self.fuse()
+        products = self.fuse(encoder=x is not None)
         state = self.initial_state(products, batch)
         states, latents, priors = [state], [], []
         for t, noise_t in enumerate(noise):
@@ -315,7 +323,7 @@ class DRAW(Pretrained):
             p.expand(batch, *p.shape).contiguous()
             for p in (self.canvas, self.h_enc, self.cell_enc, self.h_dec, self.cell_dec)
         )
-        view = linear_in_h_dec(self.config, products, h_dec)
+        view = linear_in_h_dec(products, h_dec)
         return State(canvas, h_enc, cell_enc, cell_dec, view)
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:

@@ -60,10 +60,14 @@ class Products(NamedTuple):
     h_dec: Product  # h_dec -> all of FromDecoder
     latent_bias: Tensor
     h_dec_bias: Tensor
+    pieces: list[int]  # the features of each piece of FromDecoder
 
 
 class FromDecoder(NamedTuple):
-    """All that is linear in h_dec, each ``(B, features)``: the pieces of the last product."""
+    """All that is linear in h_dec, each ``(B, features)``: the pieces of the last product.
+
+    Without an image the encoder and its window have no features.
+    """
 
     decoder: Tensor  # its own gates of the next step
     encoder: Tensor  # the encoder's gates of the next step
@@ -122,7 +126,7 @@ def step(
     if z is None:
         z = mu + log_sigma.exp() * noise
     h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
-    view = linear_in_h_dec(config, products, h_dec)
+    view = linear_in_h_dec(products, h_dec)
     canvas = state.canvas + stroke(
         view.patch, view.write_window, config.write_size, config.image_shape
     )
@@ -163,17 +167,9 @@ def stroke(
     return attention.write(patch.unflatten(1, (channels, size, size)), window, height, width)
 
 
-def linear_in_h_dec(config: DRAWConfig, products: Products, h_dec: Tensor) -> FromDecoder:
+def linear_in_h_dec(products: Products, h_dec: Tensor) -> FromDecoder:
     """The last product of a step, in its pieces."""
-    sizes = [
-        4 * config.dec_size,
-        4 * config.enc_size,
-        2 * config.z_size * (config.prior == "learned"),
-        5 * (config.read_size is not None),
-        5 * (config.write_size is not None),
-        patch_features(config),
-    ]
-    return FromDecoder(*products.h_dec(h_dec, products.h_dec_bias).split(sizes, dim=1))
+    return FromDecoder(*products.h_dec(h_dec, products.h_dec_bias).split(products.pieces, dim=1))
 
 
 def patch_features(config: DRAWConfig) -> int:
