@@ -183,8 +183,9 @@ class DRAW(Pretrained):
             encoder: Whether there will be an image to encode. Without one, half of what is linear
                 in h_dec is not asked for.
         """
+        rows = None if encoder else 0
         r = self.encoder.in_features - self.config.dec_size - self.config.enc_size
-        of_r, of_h_dec, of_h_enc = self.encoder.weight.split(
+        of_r, of_h_dec, of_h_enc = self.encoder.weight[:rows].split(
             [r, self.config.dec_size, self.config.enc_size], dim=1
         )
         of_z, of_own = self.decoder.weight.split([self.config.z_size, self.config.dec_size], dim=1)
@@ -192,7 +193,7 @@ class DRAW(Pretrained):
         heads = (self.prior, read_window, self.write_window, self.patch)
         parts = [
             (of_own, self.decoder.bias),
-            (of_h_dec, self.encoder.bias) if encoder else None,
+            (of_h_dec, self.encoder.bias[:rows]),
             *(None if head is None else (head.weight, head.bias) for head in heads),
         ]
         weights, biases = zip(*(part for part in parts if part is not None), strict=True)
