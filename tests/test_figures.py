@@ -123,7 +123,10 @@ def test_glimpses_stand_beside_the_images_they_were_taken_from() -> None:
             centre = left + windows.g_x[i, j].item(), top + windows.g_y[i, j].item()
             expected_box = *(c - reach for c in centre), *(c + reach for c in centre)
             assert box == pytest.approx(expected_box)
-    assert [text.get_text() for text in axes.texts] == ["glimpse 1", "", "glimpse 2", ""]
+    pair = 2 * (width + gap)
+    titles = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    middle = (pair - gap - 1) / 2  # of an image and what was seen of it
+    assert titles == {"glimpse 1": middle, "glimpse 2": middle + pair}
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])

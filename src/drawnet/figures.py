@@ -138,7 +138,7 @@ def glimpses(
     seen = _enlarge(seen.flatten(0, 1), scale, height, width).unflatten(0, (number, batch))
     pairs = torch.stack([x.expand_as(seen), seen], 2)  # (T, B, 2, C, H, W)
     cells = pairs.transpose(0, 1).flatten(0, 2)
-    titles = [title for t in range(1, number + 1) for title in (f"glimpse {t}", "")]
+    titles = [f"glimpse {t}" for t in range(1, number + 1)]
     figure, axes = mosaic(cells, 2 * number, titles)
     for t in range(number):
         rectangles = paint.outline(paint.at(windows, t), size)

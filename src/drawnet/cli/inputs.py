@@ -30,8 +30,11 @@ def drawer(asked: argparse.Namespace) -> "DRAW":
 def glimpse_classifier(asked: argparse.Namespace) -> "GlimpseClassifier":
     """The network that looks and answers, on its device."""
     from drawnet.classify import GlimpseClassifier
+    from drawnet.fast import accelerate
 
-    return _prepared(GlimpseClassifier.from_pretrained(asked.weights), asked)
+    model = _prepared(GlimpseClassifier.from_pretrained(asked.weights), asked)
+    accelerate(model, compile="off")
+    return model
 
 
 def conv_net(asked: argparse.Namespace) -> "Pretrained":

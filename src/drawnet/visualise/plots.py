@@ -107,7 +107,7 @@ def mosaic(
     Args:
         images: Images in [0, 1].
         columns: Number of images in a row.
-        titles: What stands above each column; nothing does if it is empty.
+        titles: What stands above the columns, each above as many of them; nothing if it is empty.
         between: Pixels of white between two images; `gap` of their height by default.
     """
     between = gap(images.shape[2]) if between is None else between
@@ -119,7 +119,8 @@ def mosaic(
     axes = figure.add_axes((0, 0, 1, drawn / (drawn + head)))
     axes.set_axis_off()
     axes.imshow(page, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="none")
-    for column, title in enumerate(titles):
+    for number, title in enumerate(titles):
+        column = (number + 0.5) * columns / len(titles) - 0.5
         centre = column * (images.shape[3] + between) + (images.shape[3] - 1) / 2
         axes.text(centre, -1.0 - between, title, ha="center", va="bottom", **TEXT)
     return figure, axes
