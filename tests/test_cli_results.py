@@ -106,6 +106,9 @@ def test_errors_of_a_convolutional_network(drawnet: Callable[..., Answer], tmp_p
     ConvNet(ConvNetConfig((1, 12, 12), classes=2)).save_pretrained(tmp_path / "conv")
     command = ("evaluate", tmp_path / "conv", "--data", "folder", "--data-dir", pictures)
     assert "error by glimpse" in drawnet(*command, "--split", "train").out
+    places = 1  # a filter of 10 x 10 fits in 12 x 12 once with a stride of 5
+    cost = 8 * 10 * 10 * places + 8 * places * 256 + 256 * 2
+    assert json.loads(drawnet(*command, "--json").out)["multiply_adds"] == cost
     refused = drawnet(*command, "--glimpses", 2)
     assert (refused.code, refused.out) == (2, "")
     assert "takes no glimpses, got --glimpses 2" in refused.err

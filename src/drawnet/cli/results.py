@@ -77,6 +77,7 @@ def _errors(
     model = conv_net(asked) if name == "ConvNet" else glimpse_classifier(asked)
     images = _chosen(asked, images_for(asked, model.config.image_shape))
 
+    from drawnet.baselines import multiply_adds
     from drawnet.classify import Classifier, evaluate_classifier
 
     assert isinstance(model, Classifier)
@@ -87,7 +88,11 @@ def _errors(
         seed=asked.seed,
         progress=lambda done, total: tell("images", done, total),
     )
-    facts = {**_facts(asked, images), "classes": list(images.classes)}
+    facts = {
+        **_facts(asked, images),
+        "classes": list(images.classes),
+        "multiply_adds": multiply_adds(model, model.config.image_shape),
+    }
     return facts, asdict(result), _error_lines(facts, result)
 
 
@@ -158,6 +163,7 @@ def _error_lines(facts: dict[str, Any], result: "ErrorRate") -> list[str]:
         "",
         f"error             {100 * result.error:.2f} %, 95 % interval {low:.2f} to {high:.2f} %",
         f"error by glimpse  {each}",
+        f"cost              {facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image",
         "",
         "classes in rows, answers in columns",
         row("", names),
