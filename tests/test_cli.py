@@ -218,6 +218,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
         ("optim: [1, 2", "parsing"),
         ("data: !!python/object/apply:os.mkdir [made]", "python/object/apply"),
         ("\x00", "characters are not allowed"),
+        ("network: draww", "network must be one of draw, classifier, convnet, got 'draww'"),
+        ("network: [draw]", "network must be one of draw, classifier, convnet, got"),
+        ("network: classifier\nmodel: {enc_size: 3}", "enc_size"),
     ],
 )
 def test_bad_recipes(

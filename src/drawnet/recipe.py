@@ -220,10 +220,10 @@ def network_in(file: Path) -> str:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a recipe in YAML: {error}") from error
-    network = content.get("network", "draw") if isinstance(content, dict) else "draw"
+    network = str(content.get("network", "draw")) if isinstance(content, dict) else "draw"
     if network not in NETWORKS:
         raise ValueError(f"{file}: network must be one of {', '.join(NETWORKS)}, got {network!r}")
-    return str(network)
+    return network
 
 
 def _require(holds: bool, name: str, wanted: str, got: object) -> None:

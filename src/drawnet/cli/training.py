@@ -105,4 +105,4 @@ def recipes(argv: Sequence[str]) -> None:
     from drawnet.recipe import shipped
 
     for name, path in shipped().items():
-        print(f"{name:20} {path.read_text().splitlines()[0].lstrip('# ')}")
+        print(f"{name:26} {path.read_text().splitlines()[0].lstrip('# ')}")
