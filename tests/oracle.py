@@ -6,7 +6,7 @@ the package.
 """
 
 from dataclasses import dataclass, field
-from math import exp, log, pi, tanh
+from math import exp, inf, log, pi, tanh
 from typing import Any
 
 Vector = list[float]
@@ -95,15 +95,19 @@ def draw(
     read_size: int | None,
     write_size: int | None,
     x: list[Matrix] | None = None,
+    components: int | None = None,
 ) -> Drawing:
     """Equations (1) to (18) and (27) to (29) for one image x, or without x for one sample.
 
     Args:
         weights: The parameters by name, as nested lists.
         noise: What to sample with, ``[t][k]``. P(Z_t) = N(0, I).
+        components: Of a mixture of logistics; None for Bernoulli variables.
     """
     channels, height, width = image_shape
     pixels = [(c, b, a) for c in range(channels) for b in range(height) for a in range(width)]
+    planes = len(weights["canvas"])
+    everywhere = [(p, b, a) for p in range(planes) for b in range(height) for a in range(width)]
 
     def linear(name: str, inputs: Vector) -> Vector:
         rows, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
@@ -121,7 +125,15 @@ def draw(
         if x is not None:
             error = [
                 [
-                    [x[c][b][a] - sigmoid(canvas[c][b][a]) for a in range(width)]
+                    [
+                        x[c][b][a]
+                        - (
+                            sigmoid(canvas[c][b][a])
+                            if components is None
+                            else mixed_mean(mixture(canvas, (c, b, a), channels, components))
+                        )
+                        for a in range(width)
+                    ]
                     for b in range(height)
                 ]
                 for c in range(channels)
@@ -145,11 +157,11 @@ def draw(
         h_dec, cell_dec = lstm(linear("decoder", z + h_dec), cell_dec)  # (7), (14)
         patch = linear("patch", h_dec)  # (28)
         if write_size is None:
-            written = {pixel: patch[i] for i, pixel in enumerate(pixels)}  # (18)
+            written = {place: patch[i] for i, place in enumerate(everywhere)}  # (18)
         else:
             window = Attention(linear("write_window", h_dec), write_size, height, width)
             written = {}
-            for c in range(channels):
+            for c in range(planes):
                 values = patch[c * write_size**2 : (c + 1) * write_size**2]
                 square = [values[j * write_size : (j + 1) * write_size] for j in range(write_size)]
                 image = window.write(square)
@@ -157,12 +169,16 @@ def draw(
             drawing.write_window.append(window)
         canvas = [
             [[canvas[c][b][a] + written[c, b, a] for a in range(width)] for b in range(height)]
-            for c in range(channels)
+            for c in range(planes)
         ]  # (8), (15)
         drawing.canvas.append(canvas)
         drawing.z.append(z)
     if x is not None:
         for c, b, a in pixels:  # (9)
+            if components is not None:
+                parts = mixture(canvas, (c, b, a), channels, components)
+                drawing.loss_x -= log(probability(round(255 * x[c][b][a]), parts))
+                continue
             p = sigmoid(canvas[c][b][a])
             drawing.loss_x -= x[c][b][a] * log(p) + (1 - x[c][b][a]) * log(1 - p)
     return drawing
@@ -178,6 +194,41 @@ def lstm(gates: Vector, cell: Vector) -> tuple[Vector, Vector]:
 
 def sigmoid(value: float) -> float:
     return 1 / (1 + exp(-value))
+
+
+Mixture = list[tuple[float, float, float]]
+
+
+def mixture(
+    canvas: list[Matrix], pixel: tuple[int, int, int], channels: int, components: int
+) -> Mixture:
+    """pi, m and s of every logistic of one number of an image."""
+    c, b, a = pixel
+    plane = [canvas[p][b][a] for p in range(c, len(canvas), channels)]
+    logits = plane[2 * components :] or [0.0]
+    total = sum(map(exp, logits))
+    return [
+        (exp(logits[k]) / total, plane[k], exp(plane[components + k])) for k in range(components)
+    ]
+
+
+def mixed_mean(parts: Mixture) -> float:
+    """In [0, 1], with every m kept within the range of intensities, which is -1 to 1."""
+    return sum(weight * (min(max(m, -1), 1) + 1) / 2 for weight, m, _ in parts)
+
+
+def probability(level: int, parts: Mixture) -> float:
+    """Of one of the intensities 0 to 255: the share of the mixture that is nearest to it."""
+    low = -inf if level == 0 else (2 * level - 1) / 255 - 1
+    high = inf if level == 255 else (2 * level + 1) / 255 - 1
+    return sum(
+        weight
+        * (
+            (1 if high == inf else sigmoid((high - m) / s))
+            - (0 if low == -inf else sigmoid((low - m) / s))
+        )
+        for weight, m, s in parts
+    )
 
 
 def log_normal(value: float, mean: float, log_deviation: float) -> float:

@@ -1,6 +1,7 @@
 """Results, lists and programs from the command line."""
 
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Answer, T, run, save_classifier, save_drawer, save_pictures
+from commands import SIDE, Answer, T, run, save_classifier, save_drawer, save_pictures
 
 import drawnet.benchmark as drawnet_benchmark
 import drawnet.demo as drawnet_demo
@@ -74,6 +75,29 @@ def test_another_number_of_glimpses_and_the_time_it_takes(
     assert answer.err == "drawnet evaluate: K = 3 for 7 images is going to take about 1 s\n"
     # The weighted bound is of the same chain: of another it would be some nats away.
     assert bound["iw_nats"] < bound["nats"] + 3 * bound["stderr"]
+
+
+def test_bits_of_intensities_and_what_is_no_code_length(
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path, tmp_path: Path
+) -> None:
+    options = ("--data-dir", pictures, "--count", 7, "--samples", 2)
+    grey = json.loads(drawnet("evaluate", drawer, *options, "--json").out)
+    assert (grey["likelihood"], grey["code_length"]) == ("bernoulli", False)
+    assert grey["bits_per_dim"] is grey["iw_bits_per_dim"] is None
+    told = drawnet("evaluate", drawer, *options).out
+    assert told.endswith("of which a bernoulli likelihood gives the cross-entropy.\n")
+    assert "no code length" in told
+
+    levels = save_drawer(tmp_path, likelihood="logistic", components=2)
+    bound = json.loads(drawnet("evaluate", levels, *options, "--json").out)
+    assert (bound["likelihood"], bound["code_length"]) == ("logistic", True)
+    per_bit = SIDE * SIDE * math.log(2)
+    assert bound["bits_per_dim"] == pytest.approx(bound["nats"] / per_bit)
+    assert bound["iw_bits_per_dim"] == pytest.approx(bound["iw_nats"] / per_bit)
+    told = drawnet("evaluate", levels, *options).out
+    assert "no code length" not in told
+    assert f", or {bound['bits_per_dim']:.3f} bits per dimension\n" in told
+    assert f", or {bound['iw_bits_per_dim']:.3f} bits per dimension\n" in told
 
 
 def test_errors_of_a_classifier(

@@ -19,6 +19,9 @@ from drawnet import DRAWConfig
         ({"image_shape": (28, 28)}, r"image_shape must be \(C, H, W\)"),
         ({"image_shape": (1, 28, 0)}, "width must be .* got 0"),
         ({"prior": "flow"}, "prior must be .* got 'flow'"),
+        ({"likelihood": "normal"}, "likelihood must be .* got 'normal'"),
+        ({"likelihood": "logistic", "components": 0}, "components must be .* got 0"),
+        ({"components": 2}, "components must be 1 for bernoulli, got 2"),
     ],
 )
 def test_sizes_out_of_range(changes: dict[str, Any], message: str) -> None:

@@ -241,6 +241,15 @@ def test_the_nats_are_those_of_the_objective(digit: bool) -> None:
     assert copy.nats.width > 600
 
 
+def test_grey_pictures_have_no_code_length_but_by_intensities() -> None:
+    grey = answers.copy(digits_model(), url(ONE), True, 3, 2)
+    assert "no code length" in grey.words
+    levels = answers.copy(digits_model(likelihood="logistic"), url(ONE), True, 3, 2)
+    assert "no code length" not in levels.words
+    crisp = answers.draw(digits_model(likelihood="logistic"), 0, 2, 2, True, True)
+    assert len(crisp.frames) == 3
+
+
 def test_a_network_of_colours_copies_a_photo() -> None:
     copy = answers.copy(tiny_model(), PHOTO, False, 0, 2)
     assert np.asarray(copy.film.frames[0]).std(2).max() > 20

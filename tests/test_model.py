@@ -3,7 +3,7 @@
 import pytest
 import torch
 from oracle import Drawing, draw
-from tiny import DEC, READ, WRITE, B, C, H, T, W, Z, images, noise, seeded, tiny_model
+from tiny import DEC, READ, WRITE, B, C, H, T, W, Z, images, levels, noise, seeded, tiny_model
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -72,6 +72,36 @@ def test_generation_is_the_papers(read_size: int | None, write_size: int | None)
         assert_same_windows(trace, papers, "write_window")
 
 
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize(("read_size", "write_size"), [ATTENTION[0], ATTENTION[3]])
+def test_a_canvas_of_logistics_is_drawn_as_one_of_logits(
+    read_size: int | None, write_size: int | None, components: int
+) -> None:
+    model = tiny_model(
+        read_size=read_size, write_size=write_size, likelihood="logistic", components=components
+    )
+    with torch.no_grad():  # the paper's plain formulas overflow where strokes are strong
+        model.patch.weight.mul_(0.1)
+        model.patch.bias.mul_(0.1)
+    x, eps = levels(2), noise(2)
+    trace = model(x, noise=eps)
+    weights = {name: value.tolist() for name, value in model.state_dict().items()}
+    papers = [
+        draw(
+            weights, (C, H, W), eps[:, k].tolist(), read_size, write_size, x[k].tolist(), components
+        )
+        for k in range(2)
+    ]
+    for fact in ("canvas", "z", "mu"):
+        expected = torch.tensor([getattr(paper, fact) for paper in papers]).transpose(0, 1)
+        torch.testing.assert_close(getattr(trace, fact), expected, rtol=1e-9, atol=1e-11)
+    expected = torch.tensor([-paper.loss_x - paper.loss_z for paper in papers])
+    torch.testing.assert_close(elbo(x, trace), expected, rtol=1e-8, atol=0)
+    assert trace.mean.shape == (2, C, H, W)
+    assert trace.start is not None
+    assert trace.start.shape == trace.canvas.shape[2:] == ((2, 9)[components > 1] * C, H, W)
+
+
 def test_shapes_of_a_trace() -> None:
     trace = tiny_model(prior="learned")(images(), noise=noise())
     assert trace.canvas.shape == (T, B, C, H, W)
@@ -105,10 +135,14 @@ def test_a_learned_prior_is_a_linear_function_of_the_decoder_before() -> None:
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize("components", [0, 1, 2])
 @pytest.mark.parametrize(("read_size", "write_size"), ATTENTION)
-def test_every_parameter_learns(prior: str, read_size: int | None, write_size: int | None) -> None:
-    model = tiny_model(read_size=read_size, write_size=write_size, prior=prior)
-    x = images()
+def test_every_parameter_learns(
+    prior: str, components: int, read_size: int | None, write_size: int | None
+) -> None:
+    mixed = {"likelihood": "logistic", "components": components} if components else {}
+    model = tiny_model(read_size=read_size, write_size=write_size, prior=prior, **mixed)
+    x = levels()
     elbo(x, model(x, noise=noise())).sum().backward()
     names = {
         name for name, p in model.named_parameters() if p.grad is not None and p.grad.any(-1).all()

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.attention import Window
-from drawnet.model import Trace
+from drawnet.model import DRAW, DRAWConfig, Trace
 from drawnet.objective import kl
 from drawnet.visualise import animate, grid, paint, save_animation
 
@@ -197,6 +197,21 @@ def test_frames_show_the_canvas_from_its_start_to_its_end(trace: Trace) -> None:
     for frame, canvas in zip(frames, canvases, strict=True):
         expected = grid(torch.sigmoid(canvas), columns=2, scale=3, gap=1)
         assert torch.equal(pixels(frame), pixels(expected))
+
+
+def test_frames_of_intensities_show_their_means(x: Tensor) -> None:
+    torch.manual_seed(0)
+    model = DRAW(DRAWConfig((C, H, W), T, 7, 8, Z, READ, WRITE, likelihood="logistic"))
+    trace = model(x)
+    assert trace.start is not None
+    frames = animate(trace, x, windows=False, kl=False, columns=B, scale=2, gap=4)
+    canvases = [trace.start.expand(B, 2 * C, H, W), *trace.canvas]
+    for frame, canvas in zip(frames, canvases, strict=True):
+        means = (canvas[:, :C].clamp(-1, 1) + 1) / 2
+        painted_below = pixels(frame)[2 * H + 1 :]
+        assert torch.equal(painted_below, pixels(grid(means, columns=B, scale=2, gap=4)))
+    with pytest.raises(ValueError, match=r"x must be \(5, 1, 9, 13\), got \(5, 2, 9, 13\)"):
+        animate(trace, torch.cat([x, x], dim=1))
 
 
 def test_a_trace_without_its_start_begins_after_the_first_glimpse(trace: Trace, x: Tensor) -> None:

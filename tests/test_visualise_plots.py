@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drawnet.attention import Window
 from drawnet.explore import Transmission
+from drawnet.likelihood import Bernoulli, Likelihood, Logistic
 from drawnet.model import Trace
 from drawnet.objective import elbo, kl
 from drawnet.visualise import paint, plot_nats, plot_transmission, strip
@@ -177,6 +178,32 @@ def test_nats_are_those_of_the_objective(trace: Trace, x: Tensor) -> None:
     assert code_length[-1] == pytest.approx(-elbo(x, trace).mean().item())
     np.testing.assert_allclose(code_length, np.add(rest, spent))
     assert spent[-1] == pytest.approx(kl(trace).sum(0).mean().item())
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "rounded", "name"),
+    [
+        (Bernoulli(), True, "code length"),
+        (Bernoulli(), False, "in all"),
+        (Logistic(), False, "code length"),
+    ],
+)
+def test_nats_are_called_a_code_length_where_they_are(
+    trace: Trace, x: Tensor, likelihood: Likelihood, rounded: bool, name: str
+) -> None:
+    canvas = trace.canvas.repeat(1, 1, likelihood.planes, 1, 1)
+    drawn = replace(trace, canvas=canvas, likelihood=likelihood)
+    x = x.round() if rounded else x
+    total = plot_nats(drawn, x).axes[1]
+    whole = total.lines[0]
+    assert whole.get_label() == name
+    assert whole.get_ydata()[-1] == pytest.approx(-elbo(x, drawn).mean().item())
+
+
+def test_a_strip_of_intensities_shows_their_means(trace: Trace) -> None:
+    drawn = replace(trace, canvas=trace.canvas.repeat(1, 1, 2, 1, 1), likelihood=Logistic())
+    expected = (trace.canvas[-1, 0].clamp(-1, 1) + 1) / 2
+    torch.testing.assert_close(cell(strip(drawn, steps=1), 0, 0), expected)
 
 
 def test_each_picture_sent_has_its_cost_below_it() -> None:

@@ -1,12 +1,14 @@
 """The same drawing at any size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from drawnet.attention import Window, write
 from drawnet.model import DRAW, DRAWConfig, Trace
-from drawnet.visualise import render
+from drawnet.visualise import refine, render
 
 T, B, Z, N = 4, 3, 5, 6
 C, H, W = 2, 11, 17
@@ -40,6 +42,28 @@ def one_stroke(g_y: float, g_x: float, sigma: float, start: float = 0.0) -> Trac
 def test_at_scale_1_it_is_the_canvas_of_the_model(model: DRAW, reconstructed: bool) -> None:
     trace = model(torch.rand(B, C, H, W)) if reconstructed else model.generate(B)
     torch.testing.assert_close(render(trace, 1), trace.canvas[-1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("components", [1, 2])
+def test_every_plane_of_a_canvas_of_intensities_is_enlarged(components: int) -> None:
+    """The means are enlarged as a canvas of logits is, and a picture has its colours only."""
+    torch.manual_seed(0)
+    config = DRAWConfig((C, H, W), T, 7, 8, Z, 3, N, likelihood="logistic", components=components)
+    trace = DRAW(config).generate(B)
+    torch.testing.assert_close(render(trace, 1), trace.canvas[-1], rtol=1e-6, atol=1e-12)
+    large = refine(trace, 3)
+    assert large.mean.shape == (B, C, 3 * H, 3 * W)
+    assert trace.patch is not None
+    assert trace.start is not None
+    part = slice(0, components * C)
+    means = replace(
+        trace,
+        canvas=trace.canvas[:, :, part],
+        patch=trace.patch[:, :, part],
+        start=trace.start[part],
+    )
+    torch.testing.assert_close(render(trace, 3)[:, part], render(means, 3))
+    torch.testing.assert_close(large.canvas[-1], render(trace, 3))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 7])

@@ -23,6 +23,21 @@ def test_weights_come_back_from_disk(tmp_path: Path) -> None:
     )
 
 
+def test_weights_from_before_there_was_a_choice_of_likelihood(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    description = tmp_path / "config.json"
+    facts = json.loads(description.read_text())
+    for later in ("likelihood", "components"):
+        del facts["config"][later]
+    description.write_text(json.dumps(facts))
+    again = DRAW.from_pretrained(tmp_path)
+    assert again.config == model.config
+    assert torch.equal(
+        model(images(), generator=seeded(5)).mean, again(images(), generator=seeded(5)).mean
+    )
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path)
     tensors, description = tmp_path / "model.safetensors", tmp_path / "config.json"

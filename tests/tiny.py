@@ -42,5 +42,10 @@ def images(batch: int = B, shape: tuple[int, ...] = (C, H, W)) -> Tensor:
     return torch.rand(batch, *shape, generator=seeded(2))
 
 
+def levels(batch: int = B, shape: tuple[int, ...] = (C, H, W)) -> Tensor:
+    """Images of bytes, many of which are 0 or 255."""
+    return (2 * images(batch, shape) - 0.5).clamp(0, 1).mul(255).round() / 255
+
+
 def noise(batch: int = B, glimpses: int = T, z_size: int = Z) -> Tensor:
     return torch.randn(glimpses, batch, z_size, generator=seeded(3))

@@ -10,6 +10,7 @@ _MOST = {
     "glimpses": 10_000,
     "read_size": 1024,
     "write_size": 1024,
+    "components": 100,
 }
 
 
@@ -28,6 +29,9 @@ class DRAWConfig:
         prior: ``"standard"``, the paper's P(Z_t) = N(0, I), or ``"learned"``: a diagonal Gaussian
             that is a linear function of h_dec_{t-1}, as in Gregor et al., "Towards Conceptual
             Compression" (2016).
+        likelihood: ``"bernoulli"``, the paper's D(X | c_T) for black and white, or ``"logistic"``
+            for 256 intensities: see `drawnet.likelihood`.
+        components: How many logistics are mixed; 1 for ``"bernoulli"``.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -41,9 +45,13 @@ class DRAWConfig:
     read_size: int | None = 2
     write_size: int | None = 5
     prior: Literal["standard", "learned"] = "standard"
+    likelihood: Literal["bernoulli", "logistic"] = "bernoulli"
+    components: int = 1
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.likelihood == "bernoulli" and self.components != 1:
+            raise ValueError(f"components must be 1 for bernoulli, got {self.components}")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from drawnet import likelihood as likelihoods
 from drawnet import objective
 from drawnet.data import Images
 from drawnet.model import DRAW
@@ -29,6 +30,10 @@ class Bound:
         kl_per_glimpse: L^z by glimpse, T numbers.
         iw_nats: The importance-weighted bound with ``samples`` samples; None for one.
         iw_stderr: Its standard error over the images.
+        bits_per_dim, iw_bits_per_dim: Both bounds in bits per number of the image, for a likelihood
+            of intensities; None for that of black and white.
+        code_length: Whether the bounds are of a code length. They are not where a likelihood of
+            black and white judged images with intensities in between.
         samples: K.
         count: How many images.
         glimpses: T.
@@ -41,6 +46,9 @@ class Bound:
     kl_per_glimpse: list[float]
     iw_nats: float | None
     iw_stderr: float | None
+    bits_per_dim: float | None
+    iw_bits_per_dim: float | None
+    code_length: bool
     samples: int
     count: int
     glimpses: int
@@ -75,8 +83,9 @@ def evaluate(
         raise ValueError("expected images to evaluate on, got an empty set")
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
+    likelihood = likelihoods.of(model.config)
     bounds, divergences, weighted = [], [], []
-    done = 0
+    done, code_length = 0, True
     for x, generator in batches(images, model.canvas, batch_size, seed):
         trace = model(x, generator=generator, glimpses=glimpses, record="last")
         bounds.append(-objective.elbo(x, trace).double())
@@ -85,11 +94,18 @@ def evaluate(
             chain = partial(model, glimpses=glimpses)
             bound = objective.importance_weighted_bound(chain, x, samples, generator)
             weighted.append(-bound.double())
+        code_length = code_length and likelihood.is_code_length(x)
         done += len(x)
         if progress is not None:
             progress(done, len(images))
     nats, kl = torch.cat(bounds), torch.cat(divergences, dim=1).mean(1)
     iw = torch.cat(weighted) if weighted else None
+
+    def bits(values: Tensor | None) -> float | None:
+        if values is None or model.config.likelihood == "bernoulli":
+            return None
+        return objective.bits_per_dimension(values.mean().item(), model.config.image_shape)
+
     return Bound(
         nats=nats.mean().item(),
         stderr=standard_error(nats),
@@ -98,6 +114,9 @@ def evaluate(
         kl_per_glimpse=kl.tolist(),
         iw_nats=None if iw is None else iw.mean().item(),
         iw_stderr=None if iw is None else standard_error(iw),
+        bits_per_dim=bits(nats),
+        iw_bits_per_dim=bits(iw),
+        code_length=code_length,
         samples=samples,
         count=len(images),
         glimpses=len(kl),

@@ -20,7 +20,8 @@ Image Generation", ICML 2015. The letters of the paper and the names here:
     paper                here                              note
     ===================  ================================  =====================================
     x, x-hat_t           ``x``, ``error``                  x-hat is the error image
-    c_t, sigma(c_t)      ``canvas``, ``mean``              the canvas holds logits
+    c_t, sigma(c_t)      ``canvas``, ``mean``              the canvas holds logits, or what else
+                                                           `drawnet.likelihood` needs
     h_enc, h_dec         ``h_enc``, ``h_dec``              the cells are ``cell_enc``, ``cell_dec``
     r_t, z_t, w_t        ``r``, ``z``, ``patch``
     mu_t, sigma_t        ``mu``, ``log_sigma``             log sigma; a window has log sigma^2
@@ -44,14 +45,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawnet import attention
+from drawnet import attention, likelihood
 from drawnet.attention import Window
 from drawnet.config import DRAWConfig
+from drawnet.likelihood import Bernoulli, Likelihood
 from drawnet.step import (
     Latent,
     Product,
     Products,
     State,
+    canvas_shape,
     linear_in_h_dec,
     patch_features,
     step,
@@ -64,17 +67,19 @@ class Trace:
     """What happened in one run of the chain: facts, time-major, for others to judge and to draw.
 
     Attributes:
-        canvas: c_1 to c_T as logits, ``(T, B, C, H, W)``; only c_T, ``(1, B, C, H, W)``, where
-            ``record="last"`` was asked for.
+        canvas: c_1 to c_T, ``(T, B, P C, H, W)`` with P planes a channel: logits, and P = 1, for
+            the paper's likelihood. Only c_T, ``(1, B, P C, H, W)``, where ``record="last"`` was
+            asked for.
         z: Latents, ``(T, B, Z)``.
         mu, log_sigma: Of the distribution that z was sampled from, ``(T, B, Z)``: Q when reading
             an image, P when generating.
         prior_mu, prior_log_sigma: Of P(Z_t), ``(T, B, Z)``; None for N(0, I).
         read_window, write_window: Windows of ``(T, B)`` tensors, or None: without attention, where
             only the last canvas was recorded, and, for reading, when generating.
-        patch: What was written through the window, w_t, ``(T, B, C, N, N)``; None as the window.
-        start: c_0 as logits, ``(C, H, W)``: the canvas before the first glimpse.
+        patch: What was written through the window, w_t, ``(T, B, P C, N, N)``; None as the window.
+        start: c_0, ``(P C, H, W)``: the canvas before the first glimpse.
         read_size: N of the reading window.
+        likelihood: What a canvas says of an image.
     """
 
     canvas: Tensor
@@ -88,11 +93,12 @@ class Trace:
     patch: Tensor | None = None
     start: Tensor | None = None
     read_size: int | None = None
+    likelihood: Likelihood = Bernoulli()
 
     @property
     def mean(self) -> Tensor:
-        """sigma(c_T): the probability of ink of every pixel of the last canvas, (B, C, H, W)."""
-        return torch.sigmoid(self.canvas[-1])
+        """The image that the last canvas shows, (B, C, H, W) in [0, 1]: sigma(c_T) in the paper."""
+        return self.likelihood.mean(self.canvas[-1])
 
 
 class DRAW(Pretrained):
@@ -134,7 +140,7 @@ class DRAW(Pretrained):
         self.write_window = None if config.write_size is None else nn.Linear(dec, 5)
         self.prior = nn.Linear(dec, 2 * z) if config.prior == "learned" else None
 
-        self.canvas = nn.Parameter(torch.zeros(config.image_shape))
+        self.canvas = nn.Parameter(torch.zeros(canvas_shape(config)))
         self.h_enc = nn.Parameter(torch.zeros(enc))
         self.cell_enc = nn.Parameter(torch.zeros(enc))
         self.h_dec = nn.Parameter(torch.zeros(dec))
@@ -162,6 +168,7 @@ class DRAW(Pretrained):
             if head is not None:
                 nn.init.normal_(head.weight, std=0.01)
                 nn.init.zeros_(head.bias)
+        self.start_canvas(torch.full(self.config.image_shape, 0.5))
         if self.prior is not None:  # starts as N(0, I)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
@@ -297,7 +304,14 @@ class DRAW(Pretrained):
                 states.append(state)
         canvases = [s.canvas for s in states[1:]] or [state.canvas]
         z, mu, log_sigma = (torch.stack(facts) for facts in zip(*latents, strict=True))
-        trace = Trace(torch.stack(canvases), z, mu, log_sigma, start=self.canvas)
+        trace = Trace(
+            torch.stack(canvases),
+            z,
+            mu,
+            log_sigma,
+            start=self.canvas,
+            likelihood=likelihood.of(self.config),
+        )
         if self.config.prior == "learned":
             prior_mu, prior_log_sigma = torch.stack(priors).chunk(2, dim=-1)
             trace = replace(trace, prior_mu=prior_mu, prior_log_sigma=prior_log_sigma)
@@ -328,11 +342,10 @@ class DRAW(Pretrained):
         return State(canvas, h_enc, cell_enc, cell_dec, view)
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
-        """Let c_0 be the logits of an average image, which spares the chain from drawing it.
+        """Let c_0 show an average image, which spares the chain from drawing it.
 
         Args:
-            mean: The mean of the training images, in [0, 1]; kept off both ends, since a pixel that
-                is never set in these images need not be impossible.
+            mean: The mean of the training images, in [0, 1].
         """
         with torch.no_grad():
-            self.canvas.copy_(torch.logit(mean, eps=1e-3))
+            self.canvas.copy_(likelihood.of(self.config).start(mean))

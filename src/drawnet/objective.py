@@ -14,26 +14,28 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from drawnet.likelihood import Bernoulli, Likelihood
 from drawnet.model import DRAW, Trace
 
 
 def log_likelihood(
     x: Float[Tensor, "batch channels height width"],
-    canvas: Float[Tensor, "batch channels height width"],
+    canvas: Float[Tensor, "batch planes height width"],
+    likelihood: Likelihood = Bernoulli(),
 ) -> Float[Tensor, " batch"]:
     """log D(x | c_T), the -L^x of equation (9), in nats per image.
 
-    Every pixel of every channel is an independent Bernoulli variable with the canvas as its logits.
-    For values between 0 and 1 this is the paper's cross-entropy of intensities, which is no true
-    code length.
+    Every pixel of every channel is a variable of its own, given the canvas. By default it is a
+    Bernoulli variable with the canvas as its logit: for values between 0 and 1 this is the paper's
+    cross-entropy of intensities, which is no true code length.
 
     Args:
         x: Images with values in [0, 1].
-        canvas: Logits.
+        canvas: What was drawn, such as ``trace.canvas[-1]``.
+        likelihood: What a canvas says of an image, such as ``trace.likelihood``.
     """
-    return -F.binary_cross_entropy_with_logits(canvas, x, reduction="none").flatten(1).sum(1)
+    return likelihood.log_prob(x, canvas).flatten(1).sum(1)
 
 
 def kl(trace: Trace) -> Float[Tensor, "glimpses batch"]:
@@ -51,7 +53,7 @@ def kl(trace: Trace) -> Float[Tensor, "glimpses batch"]:
 
 def elbo(x: Float[Tensor, "batch channels height width"], trace: Trace) -> Float[Tensor, " batch"]:
     """The variational bound on log p(x) with one sample of the latents, -(L^x + L^z) of (12)."""
-    return log_likelihood(x, trace.canvas[-1]) - kl(trace).sum(0)
+    return log_likelihood(x, trace.canvas[-1], trace.likelihood) - kl(trace).sum(0)
 
 
 def log_weight(
@@ -63,13 +65,19 @@ def log_weight(
         log_p = log_normal(trace.z, trace.prior_mu, trace.prior_log_sigma)
     else:
         log_p = log_normal(trace.z, torch.zeros_like(trace.z), torch.zeros_like(trace.z))
-    return log_likelihood(x, trace.canvas[-1]) + (log_p - log_q).sum((0, -1))
+    log_d = log_likelihood(x, trace.canvas[-1], trace.likelihood)
+    return log_d + (log_p - log_q).sum((0, -1))
 
 
 def log_normal(z: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
     """log N(z; mu, sigma^2), elementwise."""
     standard = (z - mu) * torch.exp(-log_sigma)
     return -standard.square() / 2 - log_sigma - math.log(2 * math.pi) / 2
+
+
+def bits_per_dimension(nats: float, image_shape: tuple[int, int, int]) -> float:
+    """Nats per image as bits per number of an image ``(C, H, W)``: nats / (C H W log 2)."""
+    return nats / (math.prod(image_shape) * math.log(2))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from drawnet import attention
+from drawnet import attention, likelihood
 from drawnet.config import DRAWConfig
 
 
@@ -74,7 +74,7 @@ class FromDecoder(NamedTuple):
     prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
     read_window: Tensor  # the next window to read through; no features without attention
     write_window: Tensor  # the window to write through now; no features without attention
-    patch: Tensor  # what to write now: C N N features, or C H W without attention
+    patch: Tensor  # what to write now, on every plane of the canvas: N N or H W features each
 
 
 class State(NamedTuple):
@@ -115,7 +115,8 @@ def step(
     """
     view, h_enc, cell_enc = state.from_decoder, state.h_enc, state.cell_enc
     if x is not None:
-        r = glimpse(x, state.canvas, view.read_window, config.read_size)
+        mean = likelihood.of(config).mean(state.canvas)
+        r = glimpse(x, mean, view.read_window, config.read_size)
         gates = products.encoder(torch.cat([r, h_enc], dim=1), view.encoder)
         h_enc, cell_enc = lstm(gates, cell_enc)
         mu, log_sigma = products.latent(h_enc, products.latent_bias).chunk(2, dim=1)
@@ -128,7 +129,7 @@ def step(
     h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
     view = linear_in_h_dec(products, h_dec)
     canvas = state.canvas + stroke(
-        view.patch, view.write_window, config.write_size, config.image_shape
+        view.patch, view.write_window, config.write_size, canvas_shape(config)
     )
     return State(canvas, h_enc, cell_enc, cell_dec, view), Latent(z, mu, log_sigma)
 
@@ -148,23 +149,23 @@ def tanh(x: Tensor) -> Tensor:
     return 2 * torch.sigmoid(2 * x) - 1
 
 
-def glimpse(x: Tensor, canvas: Tensor, params: Tensor, size: int | None) -> Tensor:
+def glimpse(x: Tensor, mean: Tensor, params: Tensor, size: int | None) -> Tensor:
     """r = [read(x), read(x-hat)] with x-hat the error image: equations (3), (4), (17), (27)."""
-    both = torch.cat([x, x - torch.sigmoid(canvas)], dim=1)
+    both = torch.cat([x, x - mean], dim=1)
     if size is not None:
         both = attention.read(both, attention.window(params, size, *x.shape[2:]), size)
     return both.flatten(1)
 
 
 def stroke(
-    patch: Tensor, params: Tensor, size: int | None, image_shape: tuple[int, int, int]
+    patch: Tensor, params: Tensor, size: int | None, canvas_shape: tuple[int, int, int]
 ) -> Tensor:
     """write(h_dec): equations (18), (28), (29)."""
-    channels, height, width = image_shape
+    planes, height, width = canvas_shape
     if size is None:
-        return patch.view(-1, *image_shape)
+        return patch.view(-1, *canvas_shape)
     window = attention.window(params, size, height, width)
-    return attention.write(patch.unflatten(1, (channels, size, size)), window, height, width)
+    return attention.write(patch.unflatten(1, (planes, size, size)), window, height, width)
 
 
 def linear_in_h_dec(products: Products, h_dec: Tensor) -> FromDecoder:
@@ -174,5 +175,11 @@ def linear_in_h_dec(products: Products, h_dec: Tensor) -> FromDecoder:
 
 def patch_features(config: DRAWConfig) -> int:
     """How many numbers are written at each glimpse."""
+    planes, height, width = canvas_shape(config)
+    return planes * (height * width if config.write_size is None else config.write_size**2)
+
+
+def canvas_shape(config: DRAWConfig) -> tuple[int, int, int]:
+    """(P C, H, W): a canvas has P planes a channel, as many as the likelihood needs."""
     channels, height, width = config.image_shape
-    return channels * (height * width if config.write_size is None else config.write_size**2)
+    return likelihood.of(config).planes * channels, height, width

@@ -66,7 +66,11 @@ def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], l
         seed=asked.seed,
         progress=lambda done, total: tell("images", done, total),
     )
-    facts = {**_facts(asked, images), "prior": model.config.prior}
+    facts = {
+        **_facts(asked, images),
+        "prior": model.config.prior,
+        "likelihood": model.config.likelihood,
+    }
     return facts, asdict(bound), _bound_lines(facts, bound)
 
 
@@ -133,18 +137,31 @@ def _duration(seconds: float) -> str:
 def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
     lines = [
         f"{facts['data']}, {facts['split']}: {bound.count} images",
-        f"{facts['weights']}: {bound.glimpses} glimpses, {facts['prior']} prior",
+        f"{facts['weights']}: {bound.glimpses} glimpses, {facts['prior']} prior, "
+        f"{facts['likelihood']} likelihood",
         "",
         "nats per image, down is good",
-        f"  -log p(x) <=         {bound.nats:8.2f} +- {bound.stderr:.2f}",
+        f"  -log p(x) <=         {bound.nats:8.2f} +- {bound.stderr:.2f}"
+        + _bits(bound.bits_per_dim),
         f"    L^x, the image     {bound.nll_x:8.2f}",
         f"    L^z, the latents   {bound.kl:8.2f}",
     ]
     if bound.iw_nats is not None:
         weighted = f"-log p(x) <=, K = {bound.samples}"
-        lines.append(f"  {weighted:20} {bound.iw_nats:8.2f} +- {bound.iw_stderr:.2f}")
+        bits = _bits(bound.iw_bits_per_dim)
+        lines.append(f"  {weighted:20} {bound.iw_nats:8.2f} +- {bound.iw_stderr:.2f}{bits}")
     each = " ".join(f"{kl:.2f}" for kl in bound.kl_per_glimpse)
-    return [*lines, f"  L^z by glimpse: {each}"]
+    lines.append(f"  L^z by glimpse: {each}")
+    if not bound.code_length:
+        lines.append(
+            "These are no code length: the images have intensities between black and white, of "
+            "which a bernoulli likelihood gives the cross-entropy."
+        )
+    return lines
+
+
+def _bits(bits: float | None) -> str:
+    return "" if bits is None else f", or {bits:.3f} bits per dimension"
 
 
 def _error_lines(facts: dict[str, Any], result: "ErrorRate") -> list[str]:

@@ -139,7 +139,7 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
     trace = model(x, generator=generator, glimpses=length)
 
     cost = objective.kl(trace)[:, 0].tolist()
-    rest = -objective.log_likelihood(x, trace.canvas[-1]).item()
+    rest = -objective.log_likelihood(x, trace.canvas[-1], trace.likelihood).item()
     spent = np.cumsum(cost).tolist()
     notes = [
         f"{count}: {nats:.1f} nats, {so_far:.1f} so far"
@@ -150,6 +150,8 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
         f"**{spent[-1] + rest:.1f} nats** in all: {spent[-1]:.1f} for the latents of "
         f"{length} glimpses, and {rest:.1f} for the picture given the last canvas."
     )
+    if not trace.likelihood.is_code_length(x):
+        words += " The picture is not all black and white, so they are no code length."
     return Copy(
         Film(frames, ["before the first glimpse", *notes]), to_picture(plot_nats(trace, x)), words
     )
@@ -218,7 +220,7 @@ def afford(model: DRAW, images: int) -> None:
         model: The network.
         images: How many canvases would be kept.
     """
-    most = BUDGET // math.prod(model.config.image_shape)
+    most = BUDGET // model.canvas.numel()
     if images > most:
         raise ValueError("that is too much to draw at once: choose fewer images or glimpses")
 

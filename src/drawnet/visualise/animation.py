@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
@@ -50,8 +49,8 @@ def animate(
     """
     paint.check_complete(trace)
     glimpses, batch = trace.canvas.shape[:2]
-    if x is not None and x.shape != trace.canvas.shape[1:]:
-        raise ValueError(f"x must be {tuple(trace.canvas.shape[1:])}, got {tuple(x.shape)}")
+    if x is not None and x.shape != trace.mean.shape:
+        raise ValueError(f"x must be {tuple(trace.mean.shape)}, got {tuple(x.shape)}")
     above = [] if x is None else [paint.to_pictures(x, scale)]
     nats = np.zeros((batch, glimpses))
     if x is not None and kl:
@@ -62,8 +61,8 @@ def animate(
     if trace.start is not None:
         canvases.insert(0, trace.start.expand_as(canvases[0]))
     frames = []
-    for t, logits in enumerate(canvases, start=glimpses - len(canvases)):
-        canvas = paint.to_pictures(torch.sigmoid(logits), scale)
+    for t, painted in enumerate(canvases, start=glimpses - len(canvases)):
+        canvas = paint.to_pictures(trace.likelihood.mean(painted), scale)
         inputs = [picture.copy() for picture in above]
         if windows and t >= 0:
             if inputs and trace.read_window is not None and trace.read_size is not None:

@@ -49,7 +49,7 @@ def strip(
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     shown = sorted({round(t) for t in np.linspace(glimpses, 1, steps)})
-    images = [torch.sigmoid(trace.canvas[t - 1]) for t in shown]
+    images = [trace.likelihood.mean(trace.canvas[t - 1]) for t in shown]
     titles = [str(t) for t in shown]
     if x is not None:
         images, titles = [x, *images], ["image", *titles]
@@ -182,15 +182,18 @@ def plot_nats(trace: Trace, x: Float[Tensor, "batch channels height width"]) -> 
     paint.check_complete(trace)
     glimpses = np.arange(1, len(trace.canvas) + 1)
     kl = paint.to_array(objective.kl(trace).mean(1))
-    rest = np.array([-float(objective.log_likelihood(x, c).mean()) for c in trace.canvas])
+    rest = np.array(
+        [-float(objective.log_likelihood(x, c, trace.likelihood).mean()) for c in trace.canvas]
+    )
     spent = kl.cumsum()
 
     figure = Figure(figsize=(PAGE_WIDTH, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.bar(glimpses, kl, width=0.85, color=paint.KL_COLOUR)
     left.set_ylabel("KL of the glimpse (nats)", **TEXT)
+    whole = "code length" if trace.likelihood.is_code_length(x) else "in all"
     curves = (
-        ("code length", spent + rest, "0.15", "-"),
+        (whole, spent + rest, "0.15", "-"),
         ("image given canvas", rest, paint.READ_COLOUR, "-"),
         ("all glimpses so far", spent, paint.KL_COLOUR, "--"),
     )

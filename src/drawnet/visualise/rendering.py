@@ -24,7 +24,7 @@ from drawnet.model import Trace
 NO_STROKES = "only a drawing made with write attention can be drawn at another size"
 
 
-def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wide"]:
+def render(trace: Trace, scale: float) -> Float[Tensor, "batch planes tall wide"]:
     """The last canvas of every image at ``scale`` times its size.
 
     At scale 1 it is the canvas of the model. The learned start has no strokes; it is enlarged by
@@ -35,7 +35,8 @@ def render(trace: Trace, scale: float) -> Float[Tensor, "batch channels tall wid
         scale: How many times as high and as wide to draw, > 0. Heights and widths are rounded.
 
     Returns:
-        Logits. Their sigmoid is the picture.
+        A canvas; ``trace.likelihood.mean`` of it is the picture. Strokes add up in every plane of a
+        canvas, so each is drawn larger for itself.
     """
     if trace.patch is None or trace.write_window is None or trace.start is None:
         raise ValueError(NO_STROKES)
