@@ -242,9 +242,11 @@ def test_the_nats_are_those_of_the_objective(digit: bool) -> None:
 
 
 def test_grey_pictures_have_no_code_length_but_by_intensities() -> None:
-    grey = answers.copy(digits_model(), url(ONE), True, 3, 2)
-    assert "no code length" in grey.words
-    levels = answers.copy(digits_model(likelihood="logistic"), url(ONE), True, 3, 2)
+    black_and_white = answers.copy(digits_model(), url(ONE), True, 3, 2)
+    assert "no code length" not in black_and_white.words
+    colours = answers.copy(tiny_model(), PHOTO, False, 3, 2)
+    assert colours.words.endswith("not all black and white, so they are no code length.")
+    levels = answers.copy(tiny_model(likelihood="logistic"), PHOTO, False, 3, 2)
     assert "no code length" not in levels.words
     crisp = answers.draw(digits_model(likelihood="logistic"), 0, 2, 2, True, True)
     assert len(crisp.frames) == 3

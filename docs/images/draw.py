@@ -30,7 +30,7 @@ def main(run: str) -> None:
     plot_transmission(sent).savefig(HERE / "transmission.png", dpi=110)
     drawn = model.generate(6, generator=noise)
     strip(drawn).savefig(HERE / "strip.png", dpi=110)
-    grid(torch.sigmoid(render(drawn, scale=8)), columns=6, scale=1, gap=8).save(
+    grid(drawn.likelihood.mean(render(drawn, scale=8)), columns=6, scale=1, gap=8).save(
         HERE / "render.png", optimize=True
     )
     few = model(x[:6], generator=noise)
