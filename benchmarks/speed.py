@@ -7,6 +7,7 @@ The plain code in it is `examples/draw_in_100_lines.py`, run as it is.
 
 import argparse
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +32,10 @@ def load(path: Path) -> ModuleType:
 
 def plain(case: Case) -> Call:
     """The way of the plain code with a case."""
-    sizes = {name: value for name, value in vars(case.config).items() if name != "prior"}
-    model = load(EXAMPLE).DRAW(**sizes).to(case.device)
+    network = load(EXAMPLE).DRAW
+    known = inspect.signature(network).parameters
+    sizes = {name: value for name, value in vars(case.config).items() if name in known}
+    model = network(**sizes).to(case.device)
     x = torch.rand(case.batch, *case.config.image_shape, device=case.device)
     adam = torch.optim.Adam(model.parameters(), lr=1e-4)
 
