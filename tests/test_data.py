@@ -54,6 +54,13 @@ def test_environment_names_the_folder(data_dir: Path, monkeypatch: pytest.Monkey
     assert len(load("mnist", "test")) == 10_000
 
 
+def test_shown_it_says_in_one_line_what_it_is() -> None:
+    pixels = torch.zeros(90, 3, 7, 9, dtype=torch.uint8)
+    images = Images(pixels, None, "squares", "valid", "squares, all black", size=(5, 6))
+    few = images.subset(torch.arange(20))
+    assert repr(few) == "<20 images of 3 x 5 x 6: squares, all black, valid>"
+
+
 def test_one_set_is_not_taken_for_another(data_dir: Path) -> None:
     with pytest.raises(DataError, match=r"expected the labels of kmnist, got those of mnist"):
         load("kmnist", "test", data_dir / "mnist")

@@ -60,6 +60,10 @@ class Images:
     size: tuple[int, int] | None = None
     chosen: Tensor | None = None
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.image_shape))
+        return f"<{len(self)} images of {shape}: {self.description}, {self.split}>"
+
     def __len__(self) -> int:
         return len(self.pixels if self.chosen is None else self.chosen)
 
