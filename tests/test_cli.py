@@ -265,7 +265,7 @@ def test_a_reader_that_has_gone() -> None:
 
 def test_killed_then_resumed_then_terminated(pictures: Path, recipe: Path, tmp_path: Path) -> None:
     """kill -9 leaves a run that can be resumed; SIGTERM ends with exit 143 and says how."""
-    run = tmp_path / "run"
+    run = tmp_path / "a run"
     command = [sys.executable, "-m", "drawnet", "train", "--data-dir", str(pictures)]
     command += ["--out", str(run), "--optim.epochs", "100000"]
     command += ["--trainer.checkpoint_minutes", "0.001", "--trainer.validate_every", "1000"]
@@ -298,7 +298,7 @@ def test_killed_then_resumed_then_terminated(pictures: Path, recipe: Path, tmp_p
     errors = second.communicate(timeout=60)[1]
     assert second.returncode == 128 + signal.SIGTERM
     assert errors.splitlines()[-1] == (
-        f"drawnet train: stopped with a checkpoint; to go on: drawnet train --out {run} --resume "
+        f"drawnet train: stopped with a checkpoint; to go on: drawnet train --out '{run}' --resume "
         f"--data-dir {pictures}"
     )
     assert "Traceback" not in errors

@@ -203,7 +203,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], message: 
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="folder needs data_dir"):
+    with pytest.raises(ValueError, match="name data_dir"):
         load("folder", "train")
     with pytest.raises(DataError, match="got no folder"):
         load("folder", "train", tmp_path / "nowhere")

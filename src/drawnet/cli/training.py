@@ -1,5 +1,6 @@
 """`drawnet train`, by one of the `drawnet recipes`."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,10 @@ def train(argv: Sequence[str]) -> None:
 
     from drawnet import training
 
-    go_on = f"drawnet train --out {out} --resume"
+    again = ["drawnet", "train", "--out", str(out), "--resume"]
     if asked.data_dir is not None:
-        go_on += f" --data-dir {asked.data_dir}"
+        again += ["--data-dir", str(asked.data_dir)]
+    go_on = shlex.join(again)
     try:
         with log_shown():
             training.train(

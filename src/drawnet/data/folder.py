@@ -46,7 +46,7 @@ def folder(
         megapixels: more than so many in one picture count as broken, and are not decoded.
     """
     if store.data_dir is None:
-        raise ValueError("folder needs data_dir, the folder with the pictures; got None")
+        raise ValueError("folder needs the folder with the pictures: name data_dir, or --data-dir")
     if not 1 <= size <= 1024:
         raise ValueError(f"size must be 1 to 1024, got {size}")
     if fit not in _FITS:
