@@ -26,7 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 LOG_LIMIT = 15.0
-"""`window` keeps log sigma^2, log delta~ and log gamma within +-15, so that exp stays finite."""
+"""`window` keeps log sigma^2, log delta~ and log gamma within +-15, so that exp stays finite in
+single precision and bfloat16. In float16, which ends at e^11, images and patches may overflow."""
 
 MIN_SIGMA = 1e-3
 """Filters are never narrower than this, in pixels: far below it 1 / sigma^2 overflows."""
