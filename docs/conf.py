@@ -12,10 +12,22 @@ author = "The drawnet authors"
 copyright = "2026, The drawnet authors"
 release = drawnet.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.katex",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"drawnet {release}"
+html_math_renderer = "katex"
+
+# Nothing on these pages comes from another machine: equations become MathML, with its fonts.
+katex_options = 'output: "mathml"'
+katex_css_path = "math.css"
+html_static_path = ["static"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
