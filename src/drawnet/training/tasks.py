@@ -70,8 +70,7 @@ class Drawing:
     ) -> Tensor:
         """-elbo and KL of each image, in nats: ``(2, B)``."""
         trace = model(x, noise=noise, record="last")
-        kl = objective.kl(trace).sum(0)
-        return torch.stack([kl - objective.log_likelihood(x, trace.canvas[-1]), kl])
+        return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
 
 
 class Classifying:
