@@ -4,10 +4,11 @@ import resource
 import stat
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from tiny import CONFIG, images, noise, tiny_model
+from tiny import CONFIG, DEC, ENC, WRITE, B, C, H, T, W, Z, images, noise, tiny_model
 from torch import Tensor
 
 from drawnet import DRAW, fast
@@ -27,7 +28,7 @@ def numbers(model: DRAW) -> dict[str, Tensor]:
     bounds = elbo(x, trace)
     bounds.mean().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"elbo": bounds.detach(), "canvas": trace.canvas.detach(), **gradients}
+    return {"elbo": bounds.detach(), "drawn": trace.canvas.detach(), **gradients}
 
 
 def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -67,6 +68,66 @@ def test_the_compiled_step_is_the_same_step(dtype: torch.dtype, error: float) ->
         compiled = model(images().to(dtype), noise=noise().to(dtype)).canvas
         model.step = plain_step
         assert torch.equal(compiled, model(images().to(dtype), noise=noise().to(dtype)).canvas)
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+def test_a_glimpse_computed_again_has_the_same_gradient(products: Literal["fp32", "bf16"]) -> None:
+    model = tiny_model(prior="learned")
+    accelerate(model, compile="off", products=products)
+    plain = numbers(model)
+    said = accelerate(model, compile="off", products=products, recompute=True)
+    assert said[-1] == "each glimpse computed again in backward, for less memory"
+    assert worst(numbers(model), plain) < 1e-14
+    with torch.no_grad():
+        canvas = model(images(), noise=noise()).canvas
+    assert torch.equal(canvas, plain["drawn"])
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_glimpse_computed_again_has_the_same_gradient() -> None:
+    torch.set_default_dtype(torch.float32)
+    model = tiny_model()
+    plain, kept = numbers(model), kept_for_backward(model, T)
+    accelerate(model, compile="on", onednn=False, recompute=True)
+    assert worst(numbers(model), plain) < 1e-6
+    assert kept_for_backward(model, T) < kept
+
+
+def kept_for_backward(model: DRAW, glimpses: int) -> int:
+    """Numbers in memory between forward and backward: what autograd saves and every state."""
+    kept: dict[int, Tensor] = {}
+    step = model.step
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    def watched(*args: Any) -> Any:
+        *state, view = args[2]
+        for tensor in (*state, *view):
+            keep(tensor)
+        return step(*args)
+
+    model.step = watched
+    x = images().to(model.canvas.dtype)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        trace = model(x, noise=noise(glimpses=glimpses).to(x.dtype), record="last")
+        bounds = elbo(x, trace)
+    model.step = step
+    assert bounds.requires_grad
+    return sum(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in kept.values())
+
+
+def test_when_glimpses_are_computed_again_memory_grows_by_the_state_alone() -> None:
+    model = tiny_model()
+    per_glimpse = (kept_for_backward(model, T) - kept_for_backward(model, 1)) / (T - 1)
+    accelerate(model, compile="off", recompute=True)
+    again = (kept_for_backward(model, T) - kept_for_backward(model, 1)) / (T - 1)
+    in_h_dec = 4 * ENC + 4 * DEC + 5 + 5 + C * WRITE**2
+    state, latent = C * H * W + 2 * ENC + DEC + in_h_dec, 3 * Z
+    assert again == B * (state + latent)
+    assert again < per_glimpse / 4
 
 
 def test_off_changes_no_bit() -> None:

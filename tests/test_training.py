@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from trainings import (
     run,
 )
 
-from drawnet import DRAW, objective
+from drawnet import DRAW, fast, objective
 from drawnet.data import Images
 from drawnet.training.loader import Batches, Stream, reseed
 
@@ -164,6 +165,16 @@ def test_glimpses_follow_their_schedule(tmp_path: Path) -> None:
     assert [row["glimpses"] for row in rows(tmp_path) if row["valid_loss"]] == ["2", "2", "4"]
     assert best.glimpses == 4
     assert DRAW.from_pretrained(tmp_path).config.glimpses == 4
+
+
+def test_computing_glimpses_again_is_the_same_training(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recomputed = Mock(wraps=fast.recomputed)
+    monkeypatch.setattr(fast, "recomputed", recomputed)
+    best = run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, recompute=True)))
+    recomputed.assert_called_once()
+    assert best.loss == pytest.approx(float(rows(unbroken)[-1]["valid_loss"]), rel=1e-9)
 
 
 def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ class TrainerConfig:
         compile: Compile the step of the model: ``on``, ``off``, or ``auto`` where it pays.
         products: Matrix products in ``fp32``, or with operands rounded to ``bf16``, or ``auto``:
             rounded on a CPU that is faster so.
+        recompute: Compute the inner values of each glimpse again in backward instead of keeping
+            them, which takes less memory and more time.
         tensorboard: Write a log for TensorBoard beside ``metrics.csv``.
     """
 
@@ -129,6 +131,7 @@ class TrainerConfig:
     threads: int | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     products: Literal["auto", "fp32", "bf16"] = "fp32"
+    recompute: bool = False
     tensorboard: bool = True
 
     def __post_init__(self) -> None:

@@ -64,7 +64,12 @@ class Training(LightningModule):
         """Bring what is no parameter to the device, and choose how it computes."""
         self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
         settings = self.recipe.trainer
-        for choice in accelerate(self.model, compile=settings.compile, products=settings.products):
+        for choice in accelerate(
+            self.model,
+            compile=settings.compile,
+            products=settings.products,
+            recompute=settings.recompute,
+        ):
             if self.trainer.is_global_zero:
                 log.info(choice)
 
