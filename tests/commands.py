@@ -43,10 +43,11 @@ def save_pictures(folder: Path, count: int = 60, side: int = SIDE) -> Path:
     return folder
 
 
-def save_drawer(folder: Path, **changes: Any) -> Path:
+def save_drawer(folder: Path, facts: dict[str, Any] | None = None, **changes: Any) -> Path:
     """Weights of a network that draws images like those pictures."""
     sizes = {"image_shape": (1, SIDE, SIDE), "glimpses": T, "write_size": 3}
-    tiny_model(**{**sizes, **changes}).save_pretrained(folder, **FOLDER, validation_nats=9.876)
+    provenance = {**FOLDER, "validation_nats": 9.876, **(facts or {})}
+    tiny_model(**{**sizes, **changes}).save_pretrained(folder, **provenance)
     return folder
 
 

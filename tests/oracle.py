@@ -96,6 +96,7 @@ def draw(
     write_size: int | None,
     x: list[Matrix] | None = None,
     components: int | None = None,
+    label: Vector | None = None,
 ) -> Drawing:
     """Equations (1) to (18) and (27) to (29) for one image x, or without x for one sample.
 
@@ -103,7 +104,9 @@ def draw(
         weights: The parameters by name, as nested lists.
         noise: What to sample with, ``[t][k]``. P(Z_t) = N(0, I).
         components: Of a mixture of logistics; None for Bernoulli variables.
+        label: Of the image, one-hot, for a network that is told it.
     """
+    y = label or []
     channels, height, width = image_shape
     pixels = [(c, b, a) for c in range(channels) for b in range(height) for a in range(width)]
     planes = len(weights["canvas"])
@@ -147,14 +150,14 @@ def draw(
                     for c in range(channels):
                         r += [value for row in window.read(image[c]) for value in row]
                 drawing.read_window.append(window)
-            h_enc, cell_enc = lstm(linear("encoder", r + h_dec + h_enc), cell_enc)  # (5)
+            h_enc, cell_enc = lstm(linear("encoder", r + h_dec + h_enc + y), cell_enc)  # (5)
             mu, log_sigma = linear("mu", h_enc), linear("log_sigma", h_enc)  # (1), (2)
             z = [m + exp(s) * n for m, s, n in zip(mu, log_sigma, e, strict=True)]  # (6)
             drawing.mu.append(mu)
             drawing.log_sigma.append(log_sigma)
             for m, s in zip(mu, log_sigma, strict=True):  # (11), with its constant for every k
                 drawing.loss_z += (m**2 + exp(s) ** 2 - log(exp(s) ** 2) - 1) / 2
-        h_dec, cell_dec = lstm(linear("decoder", z + h_dec), cell_dec)  # (7), (14)
+        h_dec, cell_dec = lstm(linear("decoder", z + h_dec + y), cell_dec)  # (7), (14)
         patch = linear("patch", h_dec)  # (28)
         if write_size is None:
             written = {place: patch[i] for i, place in enumerate(everywhere)}  # (18)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from tiny import seeded
 
-from drawnet import DRAW, data, figures
+from drawnet import DRAW, Trace, data, figures
 from drawnet.cli.drawing import pairs_in_a_row
 from drawnet.data.lighthouse import lighthouse
 from drawnet.visualise import grid, render
@@ -41,6 +41,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "WITH": save_drawer(folder / "with"),
         "WITHOUT": save_drawer(folder / "without", write_size=None),
         "CLASSIFIER": save_classifier(folder / "classifier"),
+        "CLASSES": save_drawer(folder / "classes", {"classes": ["a", "b"]}, classes=2),
     }
 
 
@@ -110,6 +111,34 @@ def test_windows_glimpses_and_columns(
         assert np.ptp(np.asarray(bare.convert("RGB")), axis=2).max() == 0
 
 
+def test_drawings_by_class(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[int]] = []
+    generate = DRAW.generate
+
+    def note(self: DRAW, n: int, **options: Any) -> Trace:
+        asked.append(options["y"].tolist())
+        return generate(self, n, **options)
+
+    monkeypatch.setattr(DRAW, "generate", note)
+
+    def columns(*options: object) -> int:
+        answer = drawnet("generate", weights["CLASSES"], "--out", tmp_path, *options)
+        assert answer.code == 0, answer.err
+        with Image.open(tmp_path / "generated.png") as page:
+            return (page.width + 4) // (SIDE * 4 + 4)
+
+    assert columns("--count", 5) == 2, "a column for each class"
+    assert columns("--count", 5, "--label", "b") == 3, "about square"
+    assert columns("--count", 5, "--label", "1, a") == 3, "a row for each label"
+    assert columns("--count", 5, "--label", "b,a,b", "--columns", 1) == 1
+    assert asked == [[0, 1, 0, 1, 0], [1] * 5, [1, 1, 1, 0, 0], [1, 0, 1, 1, 0]]
+
+
 @pytest.mark.parametrize(
     ("count", "in_a_row"),
     [(1, 1), (2, 1), (3, 3), (4, 2), (7, 2), (9, 3), (16, 4), (17, 3), (24, 4), (100, 10)],
@@ -118,11 +147,16 @@ def test_pairs_fill_rows(count: int, in_a_row: int) -> None:
     assert pairs_in_a_row(count) == in_a_row
 
 
+@pytest.mark.parametrize("network", ["WITH", "CLASSES"])
 def test_each_image_lies_beside_its_copy(
-    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+    network: str,
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
 ) -> None:
     answer = drawnet(
-        "reconstruct", weights["WITH"], "--data-dir", pictures, "--split", "train", "--count", 16,
+        "reconstruct", weights[network], "--data-dir", pictures, "--split", "train", "--count", 16,
         "--scale", 1, "--format", "webp", "--out", tmp_path,
     )  # fmt: skip
     assert answer.code == 0
@@ -152,6 +186,10 @@ def test_each_image_lies_beside_its_copy(
         (["6", "WITH", "--data-dir", "DATA", "--count", "6", "--columns", "3"], "pdf"),
         (["8", "WITH", "--count", "6", "--columns", "3"], "png"),
         (["nats", "WITH", "--data-dir", "DATA"], "svg"),
+        (["1", "CLASSES", "--count", "2", "--steps", "3"], "png"),
+        (["6", "CLASSES", "--data-dir", "DATA", "--count", "6", "--columns", "3"], "png"),
+        (["8", "CLASSES", "--count", "6", "--columns", "3"], "png"),
+        (["nats", "CLASSES", "--data-dir", "DATA"], "png"),
     ],
 )
 def test_every_figure(
@@ -215,6 +253,7 @@ def test_a_photo_of_ones_own(
     torch.testing.assert_close(shown, expected, check_dtype=False)
 
 
+@pytest.mark.parametrize("network", ["WITH", "CLASSES"])
 @pytest.mark.parametrize(
     ("walk", "rows", "columns"),
     [
@@ -227,13 +266,14 @@ def test_walks(
     walk: list[str],
     rows: int,
     columns: int,
+    network: str,
     drawnet: Callable[..., Answer],
     weights: dict[str, Path],
     pictures: Path,
     tmp_path: Path,
 ) -> None:
     name, *options = walk
-    command = ("explore", name, weights["WITH"], "--data-dir", pictures, "--split", "train")
+    command = ("explore", name, weights[network], "--data-dir", pictures, "--split", "train")
     answer = drawnet(*command, *options, "--dpi", 200, "--out", tmp_path / "a.png")
     assert answer == Answer(0, f"{tmp_path / 'a.png'}\n", "")
     with Image.open(tmp_path / "a.png") as page:
@@ -287,6 +327,9 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["generate", "WITH", "--size", "90", "--scale", "2"], "not allowed with argument"),
         (["generate", "WITH", "--size", "4096"], "megapixels in all its frames"),
         (["generate", "WITH", "--glimpses", "0"], "--glimpses: must be 1 to 10000, got 0"),
+        (["generate", "CLASSES", "--label", "c"], "--label must be one of a, b, got 'c'"),
+        (["generate", "CLASSES", "--label", "0,2"], "--label must be one of a, b, got '2'"),
+        (["generate", "WITH", "--label", "0"], "draws without labels, got --label 0"),
         (["generate", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
         (["figure"], "the following arguments are required: FIGURE"),
         (["figure", "2"], "invalid choice: '2'"),

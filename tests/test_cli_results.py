@@ -100,6 +100,20 @@ def test_bits_of_intensities_and_what_is_no_code_length(
     assert f", or {bound['iw_bits_per_dim']:.3f} bits per dimension\n" in told
 
 
+def test_bounds_given_the_label(
+    drawnet: Callable[..., Answer], pictures: Path, tmp_path: Path
+) -> None:
+    weights = save_drawer(tmp_path, classes=2)
+    command = ("evaluate", weights, "--data-dir", pictures, "--count", 7, "--samples", 2)
+    assert json.loads(drawnet(*command, "--json").out)["given"] == "label"
+    table = drawnet(*command).out
+    assert "\n  -log p(x | y) <=         " in table
+    assert "\n  -log p(x | y) <=, K = 2  " in table
+    refused = drawnet("evaluate", save_drawer(tmp_path, classes=3), *command[2:])
+    assert (refused.code, refused.out) == (2, "")
+    assert "folder: expected labels of 3 classes, got labels of 2" in refused.err
+
+
 def test_errors_of_a_classifier(
     drawnet: Callable[..., Answer], classifier: Path, pictures: Path
 ) -> None:

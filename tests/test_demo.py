@@ -16,7 +16,8 @@ from tiny import CONFIG, seeded, tiny_model
 from drawnet import DRAW, DRAWConfig, attention, data, demo, objective
 from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import answers, pictures
-from drawnet.visualise import refine, render
+from drawnet.explore import likeliest_labels
+from drawnet.visualise import animate, refine, render
 
 H, W, T, N = 26, 22, 5, 4
 LOOK = [c.start for c in (answers.CENTRE_X, answers.CENTRE_Y, answers.WIDTH)] + [-0.9, 0.0, 7]
@@ -250,6 +251,21 @@ def test_grey_pictures_have_no_code_length_but_by_intensities() -> None:
     assert "no code length" not in levels.words
     crisp = answers.draw(digits_model(likelihood="logistic"), 0, 2, 2, True, True)
     assert len(crisp.frames) == 3
+
+
+def test_a_network_of_several_classes_shows_each_and_finds_out_what_it_copies() -> None:
+    model = digits_model(classes=3)
+    film = answers.draw(model, 5, 4, 2, False, False)
+    drawn = model.generate(4, y=torch.tensor([0, 1, 2, 0]), generator=seeded(5), glimpses=2)
+    frames = animate(drawn, scale=answers.fit(model, 2), windows=False)
+    assert film.frames[-1] == frames[-1]
+
+    copy = answers.copy(model, url(ONE), True, 3, 2)
+    x = pictures.to_shape(ONE, (1, H, W), True).double()
+    label = likeliest_labels(model, x, generator=seeded(3))
+    assert copy.words.endswith(f"It costs least as one of class {label.item()}.")
+    nats = -objective.elbo(x, model(x, y=label, generator=seeded(3), glimpses=2)).item()
+    assert copy.words.startswith(f"**{nats:.1f} nats** in all")
 
 
 def test_a_network_of_colours_copies_a_photo() -> None:

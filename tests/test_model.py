@@ -244,7 +244,7 @@ def test_drawing_without_an_image_leaves_the_encoder_out(
     assert products == 2 * B * (T * Z * 4 * DEC + (T + 1) * DEC * outputs)
 
     fuse = model.fuse
-    monkeypatch.setattr(model, "fuse", lambda *, encoder: fuse())
+    monkeypatch.setattr(model, "fuse", lambda y, *, encoder: fuse(y))
     whole = model.generate(B, noise=noise())
     torch.testing.assert_close(drawn.canvas, whole.canvas)
     torch.testing.assert_close(drawn.z, whole.z)

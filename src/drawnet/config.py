@@ -32,6 +32,8 @@ class DRAWConfig:
         likelihood: ``"bernoulli"``, the paper's D(X | c_T) for black and white, or ``"logistic"``
             for 256 intensities: see `drawnet.likelihood`.
         components: How many logistics are mixed; 1 for ``"bernoulli"``.
+        classes: Of how many classes the images are whose label the network is told, as p(x | y); 0
+            for p(x), without labels.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -47,6 +49,7 @@ class DRAWConfig:
     prior: Literal["standard", "learned"] = "standard"
     likelihood: Literal["bernoulli", "logistic"] = "bernoulli"
     components: int = 1
+    classes: int = 0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -107,6 +110,7 @@ def _check(config: Any) -> None:
     if len(config.image_shape) != 3:
         raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape}")
     sizes = dict(zip(("channels", "height", "width"), config.image_shape, strict=True))
+    may_be_zero = {field.name for field in fields(config) if field.default == 0}
     for field in fields(config):
         value = getattr(config, field.name)
         if field.type is int or (field.type == int | None and value is not None):
@@ -116,5 +120,6 @@ def _check(config: Any) -> None:
             raise ValueError(f"{field.name} must be {choices}, got {value!r}")
     for name, size in sizes.items():
         most = _MOST.get(name, 65_536)
-        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most:
-            raise ValueError(f"{name} must be an integer from 1 to {most}, got {size!r}")
+        least = 0 if name in may_be_zero else 1
+        if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= most:
+            raise ValueError(f"{name} must be an integer from {least} to {most}, got {size!r}")

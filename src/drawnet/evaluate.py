@@ -22,6 +22,8 @@ from drawnet.model import DRAW
 class Bound:
     """Upper bounds on -log p(x) in nats per image, averaged over a set.
 
+    For a network of several classes they are on -log p(x | y), given the label of each image.
+
     Attributes:
         nats: The variational bound with one sample of the latents an image, L^x + L^z of (12).
         stderr: Its standard error over the images.
@@ -77,22 +79,24 @@ def evaluate(
         progress: Called with the images done and their number.
 
     Raises:
-        ValueError: If the set is empty or ``samples`` is less than 1.
+        ValueError: If the set is empty, ``samples`` is less than 1, or the network is told labels
+            and the set has none, or those of another number of classes.
     """
     if len(images) == 0:
         raise ValueError("expected images to evaluate on, got an empty set")
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
+    images = images.for_classes(model.config.classes)
     likelihood = likelihoods.of(model.config)
     bounds, divergences, weighted = [], [], []
     done, code_length = 0, True
-    for x, generator in batches(images, model.canvas, batch_size, seed):
-        trace = model(x, generator=generator, glimpses=glimpses, record="last")
+    for x, y, generator in batches(images, model.canvas, batch_size, seed):
+        trace = model(x, y=y, generator=generator, glimpses=glimpses, record="last")
         bounds.append(-objective.elbo(x, trace).double())
         divergences.append(objective.kl(trace).double())
         if samples > 1:
             chain = partial(model, glimpses=glimpses)
-            bound = objective.importance_weighted_bound(chain, x, samples, generator)
+            bound = objective.importance_weighted_bound(chain, x, samples, generator, y=y)
             weighted.append(-bound.double())
         code_length = code_length and likelihood.is_code_length(x)
         done += len(x)
@@ -125,16 +129,17 @@ def evaluate(
 
 def batches(
     images: Images, like: Tensor, batch_size: int, seed: int
-) -> Iterator[tuple[Tensor, torch.Generator]]:
-    """The images in order, each batch with a generator that depends only on the seed and its place.
+) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
+    """The images in order with their labels, each batch with a generator for its noise.
 
-    So the same images get the same noise whatever was drawn before.
+    That depends only on the seed and the place of the batch, so the same images get the same noise
+    whatever was drawn before.
     """
     for start in range(0, len(images), batch_size):
         generator = torch.Generator(like.device).manual_seed(seed + start)
         index = torch.arange(start, min(start + batch_size, len(images)), device=like.device)
-        x, _ = images.batch(index, generator)
-        yield x.to(like.dtype), generator
+        x, y = images.batch(index, generator)
+        yield x.to(like.dtype), y, generator
 
 
 def standard_error(values: Tensor) -> float:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from drawnet.model import DRAW, Trace
-from drawnet.objective import kl
+from drawnet.objective import elbo, kl
 
 
 def unroll(trace: Trace) -> Float[Tensor, "glimpses batch z"]:
@@ -33,6 +33,7 @@ def interpolate(
     end: Float[Tensor, "channels height width"],
     *,
     steps: int = 11,
+    y: Int64[Tensor, "2"] | None = None,
 ) -> Trace:
     """Drawings on the way from one image to another.
 
@@ -45,6 +46,8 @@ def interpolate(
         start: An image, in [0, 1].
         end: Another.
         steps: How many drawings, >= 2; the first is of ``start``, the last of ``end``.
+        y: The labels of the two, for a network of several classes. Each is that of the drawings in
+            its half of the way.
 
     Returns:
         The trace of a batch of ``steps`` drawings.
@@ -53,13 +56,15 @@ def interpolate(
         raise ValueError(f"steps must be >= 2, got {steps}")
     config = model.config
     pair = torch.stack([start, end])
-    mean = unroll(model(pair, noise=pair.new_zeros(config.glimpses, 2, config.z_size)))
+    trace = model(pair, y=y, noise=pair.new_zeros(config.glimpses, 2, config.z_size))
+    mean = unroll(trace)
     one, other = mean[:, :1], mean[:, 1:]
     cosine = cosine_similarity(one.flatten(), other.flatten(), dim=0)
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
     share = torch.linspace(0, 1, steps, dtype=mean.dtype, device=mean.device)[:, None]
     between = torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other
-    return model.generate(steps, noise=between / torch.sin(angle))
+    labels = None if trace.y is None else trace.y[(share[:, 0] > 0.5).long()]
+    return model.generate(steps, y=labels, noise=between / torch.sin(angle))
 
 
 @torch.no_grad()
@@ -81,7 +86,8 @@ def redraw(
     """
     chain = unroll(trace).repeat_interleave(n, dim=1)
     _check_keep(keep, len(chain))
-    return model.generate(chain.shape[1], noise=_begin(chain, _fresh(chain, generator), keep))
+    y = None if trace.y is None else trace.y.repeat_interleave(n)
+    return model.generate(chain.shape[1], y=y, noise=_begin(chain, _fresh(chain, generator), keep))
 
 
 class Transmission(NamedTuple):
@@ -119,10 +125,38 @@ def transmit(
         _check_keep(number, len(chain))
     fresh = _fresh(chain, generator)
     chains = torch.cat([_begin(chain, fresh, number) for number in keep], dim=1)
-    pictures = model.generate(chains.shape[1], noise=chains).mean.unflatten(0, (len(keep), -1))
+    y = None if trace.y is None else trace.y.repeat(len(keep))
+    pictures = model.generate(chains.shape[1], y=y, noise=chains).mean.unflatten(0, (len(keep), -1))
     cost = kl(trace)
     nats = torch.stack([cost[:number].sum(0) for number in keep])
     return Transmission(tuple(keep), pictures, nats)
+
+
+@torch.no_grad()
+def likeliest_labels(
+    model: DRAW,
+    x: Float[Tensor, "batch channels height width"],
+    *,
+    generator: torch.Generator | None = None,
+) -> Int64[Tensor, " batch"]:
+    """Under which label each image has the highest bound on log p(x | y).
+
+    A network that draws by class so tells classes apart, if all are equally frequent. The noise is
+    the same for all labels.
+
+    Args:
+        model: A network of several classes.
+        x: Images with values in [0, 1].
+        generator: Where the noise comes from.
+    """
+    config = model.config
+    shape = (config.glimpses, len(x), config.z_size)
+    noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+    bounds = [
+        elbo(x, model(x, y=torch.full((len(x),), label), noise=noise, record="last"))
+        for label in range(config.classes)
+    ]
+    return torch.stack(bounds).argmax(0)
 
 
 def _begin(chain: Tensor, fresh: Tensor, keep: int) -> Tensor:

@@ -13,8 +13,9 @@ canvas through a window of its own:
     c_t     = c_{t-1} + write(h_dec_t)                                                  (8)
 
 To generate, z_t is sampled from the prior P(Z_t) instead, and the encoder is not used: equations
-(13) to (15). The equation numbers are those of Gregor et al., "DRAW: A Recurrent Neural Network For
-Image Generation", ICML 2015. The letters of the paper and the names here:
+(13) to (15). A network of several classes draws p(x | y): the label y, one-hot, is one more input
+of both LSTMs at every glimpse. The equation numbers are those of Gregor et al., "DRAW: A Recurrent
+Neural Network For Image Generation", ICML 2015. The letters of the paper and the names here:
 
     ===================  ================================  =====================================
     paper                here                              note
@@ -42,8 +43,9 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from drawnet import attention, likelihood
 from drawnet.attention import Window
@@ -80,6 +82,7 @@ class Trace:
         start: c_0, ``(P C, H, W)``: the canvas before the first glimpse.
         read_size: N of the reading window.
         likelihood: What a canvas says of an image.
+        y: The labels that the network was told, ``(B,)``; None for one without classes.
     """
 
     canvas: Tensor
@@ -94,6 +97,7 @@ class Trace:
     start: Tensor | None = None
     read_size: int | None = None
     likelihood: Likelihood = Bernoulli()
+    y: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -129,12 +133,13 @@ class DRAW(Pretrained):
         self.precision: torch.dtype | None = None
 
         channels, height, width = config.image_shape
-        enc, dec, z = config.enc_size, config.dec_size, config.z_size
+        enc, dec, z, classes = config.enc_size, config.dec_size, config.z_size, config.classes
         seen = height * width if config.read_size is None else config.read_size**2
-        self.encoder = nn.Linear(2 * channels * seen + dec + enc, 4 * enc)  # of [r, h_dec, h_enc]
+        r = 2 * channels * seen
+        self.encoder = nn.Linear(r + dec + enc + classes, 4 * enc)  # of [r, h_dec, h_enc, y]
         self.mu = nn.Linear(enc, z)
         self.log_sigma = nn.Linear(enc, z)
-        self.decoder = nn.Linear(z + dec, 4 * dec)  # of [z, h_dec]
+        self.decoder = nn.Linear(z + dec + classes, 4 * dec)  # of [z, h_dec, y]
         self.patch = nn.Linear(dec, patch_features(config))
         self.read_window = None if config.read_size is None else nn.Linear(dec, 5)
         self.write_window = None if config.write_size is None else nn.Linear(dec, 5)
@@ -181,21 +186,27 @@ class DRAW(Pretrained):
                 self.write_window.bias[2] = 2 * math.log(delta / 2)
                 self.write_window.bias[4] = -2 * math.log(max(delta, 1))
 
-    def fuse(self, *, encoder: bool = True) -> Products:
+    def fuse(self, y: Int64[Tensor, " batch"] | None = None, *, encoder: bool = True) -> Products:
         """Concatenate the layers into the four matrices that a step multiplies by.
 
         Once for the whole chain: the gradient flows through the concatenation back into the layers.
+        A label is an input of the LSTMs that stays the same for the whole chain, so it amounts to a
+        bias of their gates, for each image its own.
 
         Args:
+            y: The labels, for a network of several classes.
             encoder: Whether there will be an image to encode. Without one, half of what is linear
                 in h_dec is not asked for.
         """
         rows = None if encoder else 0
-        r = self.encoder.in_features - self.config.dec_size - self.config.enc_size
-        of_r, of_h_dec, of_h_enc = self.encoder.weight[:rows].split(
-            [r, self.config.dec_size, self.config.enc_size], dim=1
+        enc, dec, classes = self.config.enc_size, self.config.dec_size, self.config.classes
+        r = self.encoder.in_features - dec - enc - classes
+        of_r, of_h_dec, of_h_enc, of_y = self.encoder.weight[:rows].split(
+            [r, dec, enc, classes], dim=1
         )
-        of_z, of_own = self.decoder.weight.split([self.config.z_size, self.config.dec_size], dim=1)
+        of_z, of_own, decoder_of_y = self.decoder.weight.split(
+            [self.config.z_size, dec, classes], dim=1
+        )
         read_window = self.read_window if encoder else None
         heads = (self.prior, read_window, self.write_window, self.patch)
         parts = [
@@ -205,13 +216,18 @@ class DRAW(Pretrained):
         ]
         weights, biases = zip(*(part for part in parts if part is not None), strict=True)
         of_latent = torch.cat([self.mu.weight, self.log_sigma.weight])
+        bias = torch.cat(biases)
+        if y is not None:
+            gates = torch.cat([decoder_of_y, of_y])
+            by_label = F.one_hot(y, classes).to(gates.dtype) @ gates.t()
+            bias = bias + F.pad(by_label, (0, len(bias) - len(gates)))
         return Products(
             encoder=Product.of(torch.cat([of_r, of_h_enc], dim=1), self.precision),
             latent=Product.of(of_latent, self.precision),
             decoder=Product.of(of_z, self.precision),
             h_dec=Product.of(torch.cat(weights), self.precision),
             latent_bias=torch.cat([self.mu.bias, self.log_sigma.bias]),
-            h_dec_bias=torch.cat(biases),
+            h_dec_bias=bias,
             pieces=[0 if part is None else len(part[1]) for part in parts],
         )
 
@@ -219,6 +235,7 @@ class DRAW(Pretrained):
         self,
         x: Float[Tensor, "batch channels height width"],
         *,
+        y: Int64[Tensor, " batch"] | None = None,
         generator: torch.Generator | None = None,
         noise: Float[Tensor, "glimpses batch z"] | None = None,
         glimpses: int | None = None,
@@ -228,6 +245,7 @@ class DRAW(Pretrained):
 
         Args:
             x: Images with values in [0, 1].
+            y: Their labels, 0 to ``config.classes - 1``, for a network of several classes.
             generator: Source of the noise that samples the latents, on the device of ``x``.
             noise: The noise itself, standard normal.
             glimpses: Length of the chain, if not ``config.glimpses``.
@@ -235,17 +253,19 @@ class DRAW(Pretrained):
                 training needs.
 
         Raises:
-            ValueError: If ``x`` or ``noise`` has another shape.
+            ValueError: If ``x`` or ``noise`` has another shape, or the labels are not those of such
+                a network.
         """
         if x.shape[1:] != self.config.image_shape:
             expected = ", ".join(map(str, self.config.image_shape))
             raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
-        return self._run(x, len(x), generator, noise, None, glimpses, record)
+        return self._run(x, len(x), y, generator, noise, None, glimpses, record)
 
     def generate(
         self,
         n: int,
         *,
+        y: Int64[Tensor, " {n}"] | None = None,
         generator: torch.Generator | None = None,
         noise: Float[Tensor, "glimpses {n} z"] | None = None,
         z: Float[Tensor, "first {n} z"] | None = None,
@@ -255,6 +275,7 @@ class DRAW(Pretrained):
 
         Args:
             n: How many.
+            y: Of which classes to draw them, 0 to ``config.classes - 1``, for a network of several.
             generator: Source of the noise, on the device of the model.
             noise: The noise itself, standard normal.
             z: Latents of the first glimpses, to be drawn as they are; those of the remaining
@@ -262,14 +283,16 @@ class DRAW(Pretrained):
             glimpses: Length of the chain, if not ``config.glimpses``.
 
         Raises:
-            ValueError: If ``noise`` or ``z`` has another shape.
+            ValueError: If ``noise`` or ``z`` has another shape, or the labels are not those of such
+                a network.
         """
-        return self._run(None, n, generator, noise, z, glimpses, "all")
+        return self._run(None, n, y, generator, noise, z, glimpses, "all")
 
     def _run(
         self,
         x: Tensor | None,
         batch: int,
+        y: Tensor | None,
         generator: torch.Generator | None,
         noise: Tensor | None,
         given: Tensor | None,
@@ -292,7 +315,8 @@ class DRAW(Pretrained):
             expected = (f"<= {len(noise)}", *noise.shape[1:])
             raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
 
-        products = self.fuse(encoder=x is not None)
+        y = self._checked(y, batch)
+        products = self.fuse(y, encoder=x is not None)
         state = self.initial_state(products, batch)
         states, latents, priors = [state], [], []
         for t, noise_t in enumerate(noise):
@@ -311,6 +335,7 @@ class DRAW(Pretrained):
             log_sigma,
             start=self.canvas,
             likelihood=likelihood.of(self.config),
+            y=y,
         )
         if self.config.prior == "learned":
             prior_mu, prior_log_sigma = torch.stack(priors).chunk(2, dim=-1)
@@ -331,6 +356,26 @@ class DRAW(Pretrained):
                 patch=patch.unflatten(2, (-1, size, size)),
             )
         return trace
+
+    def _checked(self, y: Tensor | None, batch: int) -> Tensor | None:
+        """The labels, on the device of the network.
+
+        Their range is checked where that needs no waiting for another device.
+        """
+        classes = self.config.classes
+        if classes == 0:
+            if y is not None:
+                raise ValueError("y must be None for a network without classes, got labels")
+            return None
+        if y is None:
+            raise ValueError(f"y must say which of {classes} classes each image is of, got None")
+        if y.shape != (batch,) or y.dtype != torch.int64:
+            got = f"{y.dtype} {tuple(y.shape)}"
+            raise ValueError(f"y must be int64 labels ({batch},), got {got}")
+        if y.device.type == "cpu" and batch and not 0 <= y.min() <= y.max() < classes:
+            got = f"{y.min().item()} to {y.max().item()}"
+            raise ValueError(f"y must be labels from 0 to {classes - 1}, got {got}")
+        return y.to(self.canvas.device)
 
     def initial_state(self, products: Products, batch: int) -> State:
         """c_0, h_enc_0, h_dec_0 and the cells, which are learned and the same for all images."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from drawnet.likelihood import Bernoulli, Likelihood
@@ -87,6 +87,7 @@ def importance_weighted_bound(
     samples: int,
     generator: torch.Generator | None = None,
     chunk: int = 1024,
+    y: Int64[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """The importance-weighted bound on log p(x) with K samples (Burda et al., 2016).
 
@@ -101,6 +102,7 @@ def importance_weighted_bound(
         samples: K, >= 1.
         generator: Source of the noise, on the device of ``x``.
         chunk: How many chains to run at a time, which bounds the memory.
+        y: The labels of the images, for a network of several classes: then it bounds log p(x | y).
 
     Raises:
         ValueError: If ``samples`` is less than 1.
@@ -113,7 +115,8 @@ def importance_weighted_bound(
     while done < samples:
         k = min(at_once, samples - done)
         repeated = x.repeat(k, 1, 1, 1)
-        trace = model(repeated, generator=generator, record="last")
+        labels = {} if y is None else {"y": y.repeat(k)}
+        trace = model(repeated, generator=generator, record="last", **labels)
         log_weights = log_weight(repeated, trace).view(k, len(x))
         total = torch.logaddexp(total, log_weights.logsumexp(0))
         done += k

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, verb_parser
-from drawnet.cli.inputs import drawer, generator_for, images_for, some
+from drawnet.cli.inputs import (
+    described,
+    drawer,
+    generator_for,
+    images_to_draw,
+    labels_in_turn,
+    some,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -28,16 +35,19 @@ def generate(argv: Sequence[str]) -> None:
     _add_scale(enlarging)
     what = "longer side of an image, drawn with finer strokes; needs attention in writing"
     add_number(enlarging, "size", 1, 4096, None, what)
+    what = "the class to draw, or several with commas, a row each; by default all in turn"
+    parser.add_argument("--label", help=what)
     asked = parser.parse_args(argv)
     model = drawer(asked)
     if asked.count is None:
         asked.count = 64 if asked.size is None else 16
+    y = _labels(asked, model)
     enlarge = _check_size(asked, model)
     _afford(asked, model, asked.scale if asked.size is None else enlarge)
 
     from drawnet import visualise
 
-    trace = model.generate(asked.count, generator=generator_for(asked, model))
+    trace = model.generate(asked.count, y=y, generator=generator_for(asked, model))
     if asked.size is not None:
         trace, asked.scale = visualise.refine(trace, enlarge), 1
     still = visualise.grid(trace.mean, columns=asked.columns, scale=asked.scale)
@@ -53,19 +63,48 @@ def reconstruct(argv: Sequence[str]) -> None:
     _add_scale(parser)
     asked = parser.parse_args(argv)
     model = drawer(asked)
-    images = images_for(asked, model.config.image_shape)
+    images = images_to_draw(asked, model)
     _afford(asked, model, asked.scale, stacked=2.2)
 
     import torch
 
     from drawnet import visualise
 
-    x, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
-    trace = model(x, generator=generator)
+    x, y, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    trace = model(x, y=y, generator=generator)
     pairs = torch.stack([x, trace.mean], dim=1).flatten(0, 1)
     columns = 2 * (asked.columns or pairs_in_a_row(len(x)))
     still = visualise.grid(pairs, columns=columns, scale=asked.scale)
     _save(asked, "reconstructed", still, trace, x)
+
+
+def _labels(asked: argparse.Namespace, model: "DRAW") -> "torch.Tensor | None":
+    """The label of each image asked for; this decides how many are in a row, if nobody did."""
+    import torch
+
+    classes = model.config.classes
+    if asked.label is None:
+        if classes:
+            asked.columns = asked.columns or min(classes, asked.count)
+        return labels_in_turn(model, asked.count)
+    if not classes:
+        raise ValueError(f"{asked.weights} draws without labels, got --label {asked.label}")
+    names = described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
+    labels = [_label(name.strip(), names) for name in asked.label.split(",")]
+    if asked.columns is None and len(labels) > 1:
+        asked.columns = -(-asked.count // len(labels))
+    row = torch.arange(asked.count) // (asked.columns or asked.count)
+    return torch.tensor(labels)[row % len(labels)]
+
+
+def _label(name: str, names: Sequence[str]) -> int:
+    """A class by its name, or by its number."""
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    known = ", ".join(names) if len(names) <= 20 else f"0 to {len(names) - 1}"
+    raise ValueError(f"--label must be one of {known}, got {name!r}")
 
 
 def pairs_in_a_row(count: int) -> int:

@@ -99,6 +99,11 @@ def images_for(
     return images
 
 
+def images_to_draw(asked: argparse.Namespace, model: "DRAW", split: str | None = None) -> "Images":
+    """The images for a network that draws, with labels if it is told them; see `images_for`."""
+    return images_for(asked, model.config.image_shape, split).for_classes(model.config.classes)
+
+
 def drawn_at_random(images: "Images", count: int, seed: int) -> "Images":
     """So many of the images, or all if there are fewer; files may be sorted by class."""
     import torch
@@ -109,12 +114,20 @@ def drawn_at_random(images: "Images", count: int, seed: int) -> "Images":
 
 def some(
     images: "Images", count: int, seed: int, generator: "torch.Generator"
-) -> "tuple[torch.Tensor, torch.Generator]":
-    """A batch of images drawn at random, on the device of a generator, and that generator."""
+) -> "tuple[torch.Tensor, torch.Tensor | None, torch.Generator]":
+    """Images drawn at random and their labels, on the device of a generator, and that generator."""
     import torch
 
     few = drawn_at_random(images, count, seed).to(generator.device)
-    return few.batch(torch.arange(len(few)), generator)[0], generator
+    return *few.batch(torch.arange(len(few)), generator), generator
+
+
+def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
+    """Each class of a network in turn; None for one without classes."""
+    import torch
+
+    classes = model.config.classes
+    return torch.arange(count) % classes if classes else None
 
 
 def generator_for(asked: argparse.Namespace, model: "DRAW") -> "torch.Generator":

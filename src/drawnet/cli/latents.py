@@ -16,7 +16,7 @@ from drawnet.cli.arguments import (
     kinds_of,
     verb_parser,
 )
-from drawnet.cli.inputs import drawer, generator_for, images_for, some
+from drawnet.cli.inputs import drawer, generator_for, images_to_draw, some
 from drawnet.cli.outputs import save_figure
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def explore(argv: Sequence[str]) -> None:
 
 def interpolate(asked: argparse.Namespace) -> None:
     """Drawings between pairs of images, with a row for each pair."""
-    model, x, _ = _start(asked, 2 * asked.count)
+    model, x, y, _ = _start(asked, 2 * asked.count)
     if len(x) < 2:
         raise ValueError(f"expected at least two images to walk between, got {len(x)}")
 
@@ -53,15 +53,17 @@ def interpolate(asked: argparse.Namespace) -> None:
     from drawnet import figures
 
     rows = [
-        walks.interpolate(model, one, other, steps=asked.steps).mean
-        for one, other in zip(x[::2], x[1::2], strict=False)  # an odd one is left over
+        walks.interpolate(
+            model, x[i], x[i + 1], steps=asked.steps, y=None if y is None else y[i : i + 2]
+        ).mean
+        for i in range(0, len(x) - 1, 2)  # an odd one is left over
     ]
     save_figure(figures.samples(torch.cat(rows), columns=asked.steps), asked.out, asked.dpi)
 
 
 def redraw(asked: argparse.Namespace) -> None:
     """Images, and beside each drawings that keep its first latents."""
-    model, x, generator = _start(asked, asked.count)
+    model, x, y, generator = _start(asked, asked.count)
     keep = model.config.glimpses // 4 if asked.keep is None else asked.keep
 
     import torch
@@ -69,7 +71,7 @@ def redraw(asked: argparse.Namespace) -> None:
     from drawnet import explore as walks
     from drawnet import figures
 
-    trace = model(x, generator=generator)
+    trace = model(x, y=y, generator=generator)
     drawn = walks.redraw(model, trace, keep, n=asked.times, generator=generator).mean
     rows = torch.cat([x[:, None], drawn.unflatten(0, (-1, asked.times))], dim=1)
     save_figure(figures.samples(rows.flatten(0, 1), columns=1 + asked.times), asked.out, asked.dpi)
@@ -77,14 +79,14 @@ def redraw(asked: argparse.Namespace) -> None:
 
 def transmit(asked: argparse.Namespace) -> None:
     """Images as seen after some of the glimpses, and the nats that those cost."""
-    model, x, generator = _start(asked, asked.count)
+    model, x, y, generator = _start(asked, asked.count)
     glimpses, steps = model.config.glimpses, asked.steps
 
     from drawnet import explore as walks
     from drawnet import visualise
 
     keep = sorted({round(step * glimpses / (steps - 1)) for step in range(steps)})
-    sent = walks.transmit(model, model(x, generator=generator), keep, generator=generator)
+    sent = walks.transmit(model, model(x, y=y, generator=generator), keep, generator=generator)
     save_figure(visualise.plot_transmission(sent), asked.out, asked.dpi)
 
 
@@ -97,8 +99,10 @@ def _add(walks: Parsers, name: str, what: str, draw: Callable[[argparse.Namespac
     return walk
 
 
-def _start(asked: argparse.Namespace, count: int) -> "tuple[DRAW, torch.Tensor, torch.Generator]":
-    """The network, images to start from, and the source of everything else random."""
+def _start(
+    asked: argparse.Namespace, count: int
+) -> "tuple[DRAW, torch.Tensor, torch.Tensor | None, torch.Generator]":
+    """The network, images to start from, their labels, and the source of everything else random."""
     model = drawer(asked)
-    images = images_for(asked, model.config.image_shape)
+    images = images_to_draw(asked, model)
     return model, *some(images, count, asked.seed, generator_for(asked, model))

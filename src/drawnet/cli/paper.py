@@ -17,7 +17,15 @@ from drawnet.cli.arguments import (
     kinds_of,
     verb_parser,
 )
-from drawnet.cli.inputs import drawer, generator_for, glimpse_classifier, images_for, some
+from drawnet.cli.inputs import (
+    drawer,
+    generator_for,
+    glimpse_classifier,
+    images_for,
+    images_to_draw,
+    labels_in_turn,
+    some,
+)
 from drawnet.cli.outputs import save_figure
 
 if TYPE_CHECKING:
@@ -84,7 +92,8 @@ def strip(asked: argparse.Namespace, *, attention: bool) -> None:
 
     from drawnet import visualise
 
-    trace = model.generate(asked.count, generator=generator_for(asked, model))
+    y = labels_in_turn(model, asked.count)
+    trace = model.generate(asked.count, y=y, generator=generator_for(asked, model))
     save_figure(visualise.strip(trace, steps=asked.steps), asked.out, asked.dpi)
 
 
@@ -116,7 +125,7 @@ def looks(asked: argparse.Namespace) -> None:
     from drawnet import figures
 
     generator = torch.Generator(model.h.device).manual_seed(asked.seed)
-    x, _ = some(images, asked.count, asked.seed, generator)
+    x, *_ = some(images, asked.count, asked.seed, generator)
     seen = model(x)
     save_figure(figures.glimpses(x, seen.window, seen.patches), asked.out, asked.dpi)
 
@@ -133,7 +142,9 @@ def nearest(asked: argparse.Namespace) -> None:
     from drawnet import figures
 
     generator = generator_for(asked, model)
-    drawn = model.generate(asked.count, generator=generator).mean
+    drawn = model.generate(
+        asked.count, y=labels_in_turn(model, asked.count), generator=generator
+    ).mean
     parts = (
         training.batch(index, generator)[0] for index in torch.arange(len(training)).split(2000)
     )
@@ -147,19 +158,20 @@ def samples(asked: argparse.Namespace) -> None:
 
     from drawnet import figures
 
-    drawn = model.generate(asked.count, generator=generator_for(asked, model)).mean
+    y = labels_in_turn(model, asked.count)
+    drawn = model.generate(asked.count, y=y, generator=generator_for(asked, model)).mean
     save_figure(figures.samples(drawn, columns=asked.columns), asked.out, asked.dpi)
 
 
 def nats(asked: argparse.Namespace) -> None:
     """KL divergence and reconstruction, glimpse by glimpse."""
     model = drawer(asked)
-    images = images_for(asked, model.config.image_shape)
+    images = images_to_draw(asked, model)
 
     from drawnet import visualise
 
-    x, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
-    save_figure(visualise.plot_nats(model(x, generator=generator), x), asked.out, asked.dpi)
+    x, y, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    save_figure(visualise.plot_nats(model(x, y=y, generator=generator), x), asked.out, asked.dpi)
 
 
 def _add(

@@ -15,6 +15,7 @@ from drawnet.cli.inputs import (
     drawn_at_random,
     glimpse_classifier,
     images_for,
+    images_to_draw,
 )
 from drawnet.cli.outputs import note, tell
 
@@ -50,7 +51,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Facts, numbers, and both as lines to read."""
     model = drawer(asked)
-    images = _chosen(asked, images_for(asked, model.config.image_shape)).to(model.canvas.device)
+    images = _chosen(asked, images_to_draw(asked, model)).to(model.canvas.device)
 
     from drawnet.evaluate import evaluate as bound_over
 
@@ -70,6 +71,7 @@ def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], l
         **_facts(asked, images),
         "prior": model.config.prior,
         "likelihood": model.config.likelihood,
+        "given": "label" if model.config.classes else None,
     }
     return facts, asdict(bound), _bound_lines(facts, bound)
 
@@ -120,11 +122,12 @@ def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: 
     from drawnet.objective import importance_weighted_bound
 
     generator = torch.Generator(model.canvas.device).manual_seed(0)
-    x, _ = images.batch(torch.arange(min(batch_size, len(images))), generator)
-    importance_weighted_bound(model, x[:1], 1, generator).sum().item()  # the first is slower
+    x, y = images.batch(torch.arange(min(batch_size, len(images))), generator)
+    first = None if y is None else y[:1]
+    importance_weighted_bound(model, x[:1], 1, generator, y=first).sum().item()  # it is slower
     some = min(samples, max(1024 // len(x), 1))
     start = time.perf_counter()
-    importance_weighted_bound(model, x, some, generator).sum().item()
+    importance_weighted_bound(model, x, some, generator, y=y).sum().item()
     return (time.perf_counter() - start) / (some * len(x)) * samples * len(images)
 
 
@@ -135,21 +138,25 @@ def _duration(seconds: float) -> str:
 
 
 def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
+    p = "p(x | y)" if facts["given"] == "label" else "p(x)"
+    wide = 16 + len(p)
+
+    def row(name: str, nats: float, error: str = "") -> str:
+        return f"  {name:{wide}} {nats:8.2f}{error}"
+
     lines = [
         f"{facts['data']}, {facts['split']}: {bound.count} images",
         f"{facts['weights']}: {bound.glimpses} glimpses, {facts['prior']} prior, "
         f"{facts['likelihood']} likelihood",
         "",
         "nats per image, down is good",
-        f"  -log p(x) <=         {bound.nats:8.2f} +- {bound.stderr:.2f}"
-        + _bits(bound.bits_per_dim),
-        f"    L^x, the image     {bound.nll_x:8.2f}",
-        f"    L^z, the latents   {bound.kl:8.2f}",
+        row(f"-log {p} <=", bound.nats, f" +- {bound.stderr:.2f}{_bits(bound.bits_per_dim)}"),
+        row("  L^x, the image", bound.nll_x),
+        row("  L^z, the latents", bound.kl),
     ]
     if bound.iw_nats is not None:
-        weighted = f"-log p(x) <=, K = {bound.samples}"
-        bits = _bits(bound.iw_bits_per_dim)
-        lines.append(f"  {weighted:20} {bound.iw_nats:8.2f} +- {bound.iw_stderr:.2f}{bits}")
+        error = f" +- {bound.iw_stderr:.2f}{_bits(bound.iw_bits_per_dim)}"
+        lines.append(row(f"-log {p} <=, K = {bound.samples}", bound.iw_nats, error))
     each = " ".join(f"{kl:.2f}" for kl in bound.kl_per_glimpse)
     lines.append(f"  L^z by glimpse: {each}")
     if not bound.code_length:

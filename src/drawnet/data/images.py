@@ -90,6 +90,22 @@ class Images:
         index = index.to(self.pixels.device)
         return replace(self, chosen=index if self.chosen is None else self.chosen[index])
 
+    def for_classes(self, number: int) -> "Images":
+        """The images with the labels that a network of so many classes is told.
+
+        Arguments:
+            number: of classes; 0 leaves out the labels.
+
+        Raises:
+            DataError: there are no labels, or they are of another number of classes.
+        """
+        if number == 0:
+            return replace(self, labels=None, classes=())
+        if self.labels is None or len(self.classes) != number:
+            got = "no labels" if self.labels is None else f"labels of {len(self.classes)}"
+            raise DataError(f"{self.name}: expected labels of {number} classes, got {got}")
+        return self
+
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The images and labels at `index`.
 

@@ -20,6 +20,7 @@ from PIL import Image
 from drawnet import attention, objective
 from drawnet.attention import Window
 from drawnet.demo import pictures
+from drawnet.explore import likeliest_labels
 from drawnet.model import DRAW
 from drawnet.visualise import animate, paint, plot_nats, refine
 from drawnet.visualise.plots import TEXT, draw_outline
@@ -85,7 +86,7 @@ class Film:
 def draw(
     model: DRAW, seed: object, count: object, glimpses: object, windows: object, crisp: object
 ) -> Film:
-    """Samples, drawn glimpse by glimpse.
+    """Samples, drawn glimpse by glimpse, of each class in turn if the network knows classes.
 
     Args:
         model: The network.
@@ -102,7 +103,9 @@ def draw(
     scale = fit(model, math.ceil(math.sqrt(number)))
     afford(model, number * length * (scale**2 if crisp else 1))
     generator = torch.Generator().manual_seed(int(SEED.check(seed)))
-    trace = model.generate(number, generator=generator, glimpses=length)
+    classes = model.config.classes
+    y = torch.arange(number) % classes if classes else None
+    trace = model.generate(number, y=y, generator=generator, glimpses=length)
     if crisp:
         trace, scale = refine(trace, scale), 1
     frames = animate(trace, scale=scale, windows=bool(windows))
@@ -121,6 +124,8 @@ class Copy(NamedTuple):
 def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object) -> Copy:
     """A picture read and written by the network, and what that costs.
 
+    A network of several classes is told the one by which the picture costs least.
+
     Args:
         model: The network.
         url: The picture, as a ``data:`` URL.
@@ -133,10 +138,11 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
     """
     length = int(GLIMPSES.check(glimpses))
     afford(model, length)
-    generator = torch.Generator().manual_seed(int(SEED.check(seed)))
+    generator, other = (torch.Generator().manual_seed(int(SEED.check(seed))) for _ in range(2))
     picture = pictures.from_url(url)
     x = pictures.to_shape(picture, model.config.image_shape, bool(digit)).to(model.canvas)
-    trace = model(x, generator=generator, glimpses=length)
+    y = likeliest_labels(model, x, generator=other) if model.config.classes else None
+    trace = model(x, y=y, generator=generator, glimpses=length)
 
     cost = objective.kl(trace)[:, 0].tolist()
     rest = -objective.log_likelihood(x, trace.canvas[-1], trace.likelihood).item()
@@ -150,6 +156,8 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
         f"**{spent[-1] + rest:.1f} nats** in all: {spent[-1]:.1f} for the latents of "
         f"{length} glimpses, and {rest:.1f} for the picture given the last canvas."
     )
+    if y is not None:
+        words += f" It costs least as one of class {y.item()}."
     if not trace.likelihood.is_code_length(x):
         words += " The picture is not all black and white, so they are no code length."
     return Copy(
