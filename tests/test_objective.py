@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from drawnet import Trace
-from drawnet.objective import elbo, importance_weighted_bound, kl, log_likelihood, log_weight
+from drawnet.objective import (
+    elbo,
+    importance_weighted_bound,
+    kl,
+    log_likelihood,
+    log_weight,
+    training_loss,
+)
 
 
 def some_trace(prior: bool) -> Trace:
@@ -79,6 +86,61 @@ def test_log_weight_is_likelihood_plus_prior_minus_posterior(prior: bool) -> Non
     at_z = (p.log_prob(trace.z) - q.log_prob(trace.z)).sum((0, 2))
     expected = log_likelihood(x, trace.canvas[-1]) + at_z
     torch.testing.assert_close(log_weight(x, trace), expected)
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_what_is_minimised_is_minus_the_elbo_by_default(prior: bool) -> None:
+    x, trace = images(), some_trace(prior)
+    torch.testing.assert_close(training_loss(x, trace), -elbo(x, trace).mean())
+
+
+def test_the_kl_has_a_weight() -> None:
+    x, trace = images(), some_trace(prior=True)
+    nll = -log_likelihood(x, trace.canvas[-1]).mean()
+    for weight in (0.0, 0.3):
+        expected = nll + weight * kl(trace).sum(0).mean()
+        torch.testing.assert_close(training_loss(x, trace, kl_weight=weight), expected)
+
+
+def test_free_bits_are_not_taken_away() -> None:
+    """What lies below has no gradient; what lies above has the whole one, and costs all it has."""
+    x, trace = images(), some_trace(prior=False)
+    scale = torch.linspace(0.1, 1, T).view(T, 1, 1)
+    mu = (scale * trace.mu).requires_grad_()
+    trace = replace(trace, mu=mu, log_sigma=scale * trace.log_sigma)
+    each = kl(trace).mean(1)
+    free = each.detach().median().item() + 1e-3
+    below = each.detach() < free
+    assert below.any()
+    assert not below.all()
+    loss = training_loss(x, trace, kl_weight=0.7, free_bits=free)
+    paid = each[~below].sum() + below.sum() * free
+    expected = 0.7 * paid - log_likelihood(x, trace.canvas[-1]).mean()
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, mu, retain_graph=True)
+    (whole,) = torch.autograd.grad(0.7 * each.sum(), mu)
+    assert (gradient[below] == 0).all()
+    torch.testing.assert_close(gradient[~below], whole[~below])
+
+
+def test_processes_that_share_a_batch_agree_on_what_is_free() -> None:
+    """Each sees a part of the batch, and the mean of their gradients is that of the whole."""
+    x, trace = images(4), some_trace(prior=False)
+    trace = Trace(*(fact[:, :4] for fact in (trace.canvas, trace.z, trace.mu, trace.log_sigma)))
+    mu = (trace.mu * torch.arange(1.0, 5.0)[:, None]).requires_grad_()
+    trace = replace(trace, mu=mu)
+    means = kl(trace).detach().mean(1)
+    free = means.median().item() + 1e-3
+    whole = torch.autograd.grad(training_loss(x, trace, free_bits=free), mu)[0]
+    parts = []
+    for part in (slice(0, 2), slice(2, 4)):
+        facts = (trace.canvas, trace.z, mu, trace.log_sigma)
+        own = Trace(*(fact[:, part] for fact in facts))
+        alone = kl(own).detach().mean(1) < free
+        assert not torch.equal(alone, means < free), "alone they would disagree"
+        loss = training_loss(x[part], own, free_bits=free, over_processes=lambda _: means)
+        parts.append(torch.autograd.grad(loss, mu)[0])
+    torch.testing.assert_close((parts[0] + parts[1]) / 2, whole)
 
 
 class Toy:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from drawnet import DRAWConfig
+from drawnet.config import ClassifierConfig
 from drawnet.data import SOURCES
 from drawnet.recipe import (
     NETWORKS,
@@ -69,6 +70,10 @@ def test_find() -> None:
         (OptimConfig, "epochs", 10**9),
         (OptimConfig, "glimpse_schedule", {-1: 4}),
         (OptimConfig, "glimpse_schedule", {0: 10**9}),
+        (OptimConfig, "free_bits", -0.1),
+        (OptimConfig, "free_bits", math.inf),
+        (OptimConfig, "kl_warmup_epochs", -1.0),
+        (OptimConfig, "kl_warmup_epochs", math.nan),
         (TrainerConfig, "devices", 0),
         (TrainerConfig, "num_nodes", 0),
         (TrainerConfig, "max_time", "soon"),
@@ -82,6 +87,12 @@ def test_values_out_of_range_name_the_field_and_the_range(
 ) -> None:
     with pytest.raises(ValueError, match=rf"(optim|trainer)\.{name} must be .*, got"):
         part(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["free_bits", "kl_warmup_epochs"])
+def test_only_what_draws_has_latents_to_pay_for(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"optim\.{name} must be 0 for a network .*, got 0.5"):
+        Recipe(ClassifierConfig(), optim=OptimConfig(**{name: 0.5}))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -19,7 +19,9 @@ from trainings import RECIPE, Spy, assert_same, checkpoints, final_state, rows, 
 
 from drawnet.training import Interrupted, checkpoint
 
-TWO = replace(RECIPE, trainer=replace(RECIPE.trainer, devices=2, strategy="ddp"))
+# Which glimpses are free is decided by the whole batch, so the processes must agree on it.
+ONE = replace(RECIPE, optim=replace(RECIPE.optim, free_bits=1.7))
+TWO = replace(ONE, trainer=replace(RECIPE.trainer, devices=2, strategy="ddp"))
 
 
 class Result(NamedTuple):
@@ -85,7 +87,7 @@ def test_resumed_equals_unbroken(result: Result) -> None:
 
 
 def test_two_processes_do_what_one_does(result: Result, tmp_path: Path) -> None:
-    run(tmp_path, Spy(fresh=False))
+    run(tmp_path, Spy(fresh=False), ONE)
     one, two = final_state(tmp_path), final_state(result.folder / "unbroken")
     for name, weight in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], weight, rtol=1e-7, atol=1e-9)
@@ -98,7 +100,7 @@ def test_two_processes_do_what_one_does(result: Result, tmp_path: Path) -> None:
 
 def test_resumed_on_one_process(result: Result, caplog: pytest.LogCaptureFixture) -> None:
     out = result.folder / "died"
-    run(out, Spy(fresh=False), resume=checkpoints(out)[0])
+    run(out, Spy(fresh=False), ONE, resume=checkpoints(out)[0])
     assert "the checkpoint is of 2 processes, this is a training on 1" in caplog.text
     unbroken = result.folder / "unbroken"
     for name, weight in final_state(out)["state_dict"].items():

@@ -56,6 +56,36 @@ def elbo(x: Float[Tensor, "batch channels height width"], trace: Trace) -> Float
     return log_likelihood(x, trace.canvas[-1], trace.likelihood) - kl(trace).sum(0)
 
 
+def training_loss(
+    x: Float[Tensor, "batch channels height width"],
+    trace: Trace,
+    *,
+    kl_weight: float = 1.0,
+    free_bits: float = 0.0,
+    over_processes: Callable[[Tensor], Tensor] = lambda means: means,
+) -> Float[Tensor, ""]:
+    """What to minimise instead of the mean of -elbo, where latents are hard to come by.
+
+        L^x + beta sum_t max(lambda, KL_t)    with both averaged over the batch
+
+    A warm-up lets beta rise from 0 to 1, so that at first latents are free. With lambda > 0 the
+    first lambda nats of each glimpse stay free: a KL below them is not pushed any lower (the free
+    bits of Kingma et al., 2016, with one group of latents for each glimpse). With neither it is
+    -elbo.
+
+    Args:
+        x: Images with values in [0, 1].
+        trace: What the network did with them.
+        kl_weight: beta.
+        free_bits: lambda, in nats.
+        over_processes: Averages numbers, in place or not, over the processes that share a batch.
+    """
+    each = kl(trace).mean(1)
+    free = over_processes(each.detach().clone()) < free_bits
+    paid = torch.where(free, free_bits, each).sum()
+    return kl_weight * paid - log_likelihood(x, trace.canvas[-1], trace.likelihood).mean()
+
+
 def log_weight(
     x: Float[Tensor, "batch channels height width"], trace: Trace
 ) -> Float[Tensor, " batch"]:

@@ -68,6 +68,10 @@ class OptimConfig:
             ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: that many throughout. The
             parameters do not depend on the number of glimpses, so a chain trained short carries on
             long, at a fraction of the cost. The optimiser's state is kept when the number changes.
+        free_bits: Nats of each glimpse's latents, >= 0, that cost nothing in training: its KL,
+            averaged over the batch, is not pushed below them. For networks that draw.
+        kl_warmup_epochs: Epochs, >= 0, over which the weight of the KL in training rises from 0 to
+            1, linearly. For networks that draw.
     """
 
     lr: float = 1e-3
@@ -81,6 +85,8 @@ class OptimConfig:
     batch_size: int = 100
     epochs: int = 100
     glimpse_schedule: dict[int, int] = field(default_factory=dict)
+    free_bits: float = 0.0
+    kl_warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
         _require(0 < self.lr <= 1, "optim.lr", "in (0, 1]", self.lr)
@@ -98,6 +104,9 @@ class OptimConfig:
             _require(epoch >= 0, "optim.glimpse_schedule", "epochs >= 0", epoch)
             counts = f"1 to {MOST_GLIMPSES} glimpses"
             _require(1 <= glimpses <= MOST_GLIMPSES, "optim.glimpse_schedule", counts, glimpses)
+        for name in ("free_bits", "kl_warmup_epochs"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,10 @@ class Recipe:
             final, whole = schedule[max(schedule)], self._most_glimpses
             wanted = f"a schedule that ends with model.glimpses, which is {whole}"
             _require(final == whole, "optim.glimpse_schedule", wanted, schedule)
+        if not isinstance(self.model, DRAWConfig):
+            for name in ("free_bits", "kl_warmup_epochs"):
+                value = getattr(self.optim, name)
+                _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
 
     @property
     def network(self) -> str:

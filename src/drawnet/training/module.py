@@ -47,7 +47,7 @@ class Training(LightningModule):
     def __init__(self, recipe: Recipe, model: Pretrained, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.task = task_of(recipe.model)
+        self.task = task_of(recipe)
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.steps_per_epoch = steps_per_epoch
@@ -74,14 +74,21 @@ class Training(LightningModule):
                 log.info(choice)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The mean loss of a batch of images ``(B, C, H, W)``, in nats per image."""
+        """What to minimise for a batch of images ``(B, C, H, W)``, in nats per image."""
         x, y = batch
         glimpses = self.recipe.glimpses(self.epoch)
         noise = self._noise(len(x), glimpses)
-        means = self.task.losses(self.model, x, y, noise, glimpses).mean(1)
-        self._last, loss = means.detach(), means[0]
+        epochs = self.global_step / self.steps_per_epoch
+        loss, self._last = self.task.minimised(
+            self.model, x, y, noise, glimpses, epochs, self._average
+        )
         # A loss that is not finite makes the gradient so, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
+
+    def _average(self, numbers: Tensor) -> Tensor:
+        """Over all processes."""
+        mean: Tensor = self.trainer.strategy.reduce(numbers, reduce_op="mean")
+        return mean
 
     def _noise(self, count: int, glimpses: int) -> Tensor | None:
         """Noise of this step ``(T, B, Z)``: a slice of the whole batch's, whoever computes it."""

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data, weights
-from drawnet.config import ConvNetConfig
+from drawnet.config import ConvNetConfig, DRAWConfig
 from drawnet.data import Images
 from drawnet.model import DRAW
 from drawnet.recipe import NetworkConfig, Recipe
@@ -91,7 +91,8 @@ def train(
             f"model.image_shape must be {train_images.image_shape}, the shape of "
             f"{train_images.name}, got {tuple(recipe.model.image_shape)}"
         )
-    task_of(recipe.model).check(train_images)
+    for each in images:
+        task_of(recipe).check(each)
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
@@ -137,7 +138,11 @@ def _checkpoint_to_resume(
         return None, 0
     path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
     saved = checkpoint.load(path)
-    theirs, ours = _fixed(saved["drawnet"]["recipe"]), _fixed(asdict(recipe))
+    before = saved["drawnet"]["recipe"]
+    # What older versions gave no choice of is as it is by default.
+    defaults = {each.name: each.default for each in fields(recipe.model)}
+    theirs = _fixed({**before, "model": {**defaults, **before["model"]}})
+    ours = _fixed(asdict(recipe))
     different = [key for key in ours if theirs.get(key) != ours[key]]
     if different or theirs.keys() != ours.keys():
         names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
@@ -245,6 +250,8 @@ def _keeper(
     if recipe.start is not None:
         begun_from = weights.describe(weights.locate(recipe.start))
         origin = {"start": recipe.start, "start_sha256": begun_from["sha256"]}
+    if isinstance(recipe.model, DRAWConfig) and recipe.model.classes:
+        origin["classes"] = list(images.classes)
 
     def keep(module: Training, result: Validation, seconds: float) -> None:
         # The weights say the number of glimpses they were judged with.

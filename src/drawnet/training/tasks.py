@@ -4,7 +4,8 @@ A task knows what is minimised and what is followed beside it. The rest of a tra
 for all networks.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,14 +15,18 @@ from drawnet.baselines import ConvNet
 from drawnet.classify import Classifier, GlimpseClassifier, nll, wrong
 from drawnet.config import DRAWConfig
 from drawnet.data import Images
-from drawnet.model import DRAW
-from drawnet.recipe import NetworkConfig
+from drawnet.model import DRAW, Trace
+from drawnet.recipe import Recipe
 from drawnet.weights import Pretrained
 
 NETWORKS: dict[type, type[Pretrained]] = {
     network.Config: network for network in (DRAW, GlimpseClassifier, ConvNet)
 }
 """The network of each configuration."""
+
+
+Average: TypeAlias = Callable[[Tensor], Tensor]
+"""Of numbers over the processes that share a batch."""
 
 
 class Task(Protocol):
@@ -44,21 +49,41 @@ class Task(Protocol):
     ) -> Tensor:
         """The loss of each image, and what is followed beside it: ``(2, B)``."""
 
+    def minimised(
+        self,
+        model: Pretrained,
+        x: Tensor,
+        y: Tensor | None,
+        noise: Tensor | None,
+        glimpses: int,
+        epochs: float,
+        average: Average,
+    ) -> tuple[Tensor, Tensor]:
+        """What a step after so many epochs minimises, and the means of `losses` over its batch."""
+
 
 class Drawing:
     """Maximise the variational bound: the loss is -elbo, beside it stands its KL divergence.
 
     Args:
         config: Of the network.
+        free_bits: See `OptimConfig`.
+        kl_warmup_epochs: See `OptimConfig`.
     """
 
     beside = "kl"
 
-    def __init__(self, config: DRAWConfig) -> None:
+    def __init__(
+        self, config: DRAWConfig, free_bits: float = 0.0, kl_warmup_epochs: float = 0.0
+    ) -> None:
         self.config = config
+        self.free_bits = free_bits
+        self.kl_warmup_epochs = kl_warmup_epochs
 
     def check(self, images: Images) -> None:
-        """Any images do."""
+        """A network that is told labels needs as many."""
+        if self.config.classes:
+            _check_classes(self.config.classes, images)
 
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> Tensor:
         """A standard normal sample, ``(T, B, Z)``."""
@@ -69,7 +94,34 @@ class Drawing:
         self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-elbo and KL of each image, in nats: ``(2, B)``."""
-        trace = model(x, noise=noise, record="last")
+        return self._judged(x, self._drawn(model, x, y, noise))
+
+    def minimised(
+        self,
+        model: Pretrained,
+        x: Tensor,
+        y: Tensor | None,
+        noise: Tensor | None,
+        glimpses: int,
+        epochs: float,
+        average: Average,
+    ) -> tuple[Tensor, Tensor]:
+        """-elbo, with its KL as `objective.training_loss` has it where that is asked for."""
+        trace = self._drawn(model, x, y, noise)
+        means = self._judged(x, trace).mean(1)
+        weight = min(1.0, epochs / self.kl_warmup_epochs) if self.kl_warmup_epochs else 1.0
+        if weight == 1 and self.free_bits == 0:
+            return means[0], means.detach()
+        loss = objective.training_loss(
+            x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
+        )
+        return loss, means.detach()
+
+    def _drawn(self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None) -> Trace:
+        trace: Trace = model(x, y=y if self.config.classes else None, noise=noise, record="last")
+        return trace
+
+    def _judged(self, x: Tensor, trace: Trace) -> Tensor:
         return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
 
 
@@ -87,11 +139,7 @@ class Classifying:
 
     def check(self, images: Images) -> None:
         """There must be as many labels as the network has answers."""
-        if len(images.classes) != self.classes:
-            raise ValueError(
-                f"model.classes must be {len(images.classes)}, as {images.name} has, "
-                f"got {self.classes}"
-            )
+        _check_classes(self.classes, images)
 
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> None:
         """Nothing is random."""
@@ -108,7 +156,31 @@ class Classifying:
             logits = model.logits(x)
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 
+    def minimised(
+        self,
+        model: Pretrained,
+        x: Tensor,
+        y: Tensor | None,
+        noise: Tensor | None,
+        glimpses: int,
+        epochs: float,
+        average: Average,
+    ) -> tuple[Tensor, Tensor]:
+        """The loss as it is."""
+        means = self.losses(model, x, y, noise, glimpses).mean(1)
+        return means[0], means.detach()
 
-def task_of(config: NetworkConfig) -> Task:
-    """What a network of this configuration is trained for."""
-    return Drawing(config) if isinstance(config, DRAWConfig) else Classifying(config.classes)
+
+def task_of(recipe: Recipe) -> Task:
+    """What the network of a recipe is trained for."""
+    config, optim = recipe.model, recipe.optim
+    if isinstance(config, DRAWConfig):
+        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs)
+    return Classifying(config.classes)
+
+
+def _check_classes(classes: int, images: Images) -> None:
+    if len(images.classes) != classes or images.labels is None:
+        raise ValueError(
+            f"model.classes must be {len(images.classes)}, as {images.name} has, got {classes}"
+        )

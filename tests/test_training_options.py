@@ -1,0 +1,156 @@
+"""Trainings of networks that draw: labels, likelihoods, and what their latents cost."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trainings import BATCH, COUNT, RECIPE, STEPS_PER_EPOCH, VALID, checkpoints, halves, rows, run
+
+from drawnet import DRAW, objective
+from drawnet.data import Images
+from drawnet.evaluate import evaluate
+from drawnet.recipe import Recipe
+from drawnet.training import CheckpointError, Validation, train
+from drawnet.training.loader import Stream, reseed
+from drawnet.training.module import Training
+
+BY_CLASS = replace(RECIPE, model=replace(RECIPE.model, classes=2))
+
+
+def sides(split: str, count: int) -> Images:
+    """Halves, with the label of the one that is white."""
+    images = halves(split, count)
+    y = (images.pixels[:, 0, 0, 0] > 0).long()
+    return replace(images, labels=y, classes=("right", "left"))
+
+
+LABELLED = sides("train", COUNT), sides("valid", VALID)
+
+
+def learn(out: Path, recipe: Recipe = BY_CLASS, images: Any = LABELLED, **how: Any) -> Validation:
+    return train(recipe, out, images=images, progress=False, **how)
+
+
+def validated(model: DRAW, images: Images) -> float:
+    """The true bound, with the noise of validation."""
+    total, generator = 0.0, torch.Generator()
+    for number, index in enumerate(torch.arange(VALID).split(BATCH)):
+        reseed(generator, 7, Stream.VALIDATION, number)
+        x, y = images.batch(index, generator)
+        y = y if model.config.classes else None
+        with torch.no_grad():
+            total -= objective.elbo(x, model(x, y=y, generator=generator)).sum().item()
+    return total / VALID
+
+
+def test_it_learns_by_class(tmp_path: Path) -> None:
+    optim = replace(BY_CLASS.optim, epochs=20)
+    best = learn(tmp_path, replace(BY_CLASS, optim=optim))
+    model = DRAW.from_pretrained(tmp_path)
+    assert best.loss == pytest.approx(validated(model, LABELLED[1]), rel=1e-12)
+    drawn = model.generate(2, y=torch.tensor([0, 1])).mean[:, 0]
+    left, right = drawn[..., :4].mean((1, 2)), drawn[..., 4:].mean((1, 2))
+    assert right[0] > 0.9 > 0.1 > left[0]
+    assert left[1] > 0.9 > 0.1 > right[1]
+    assert evaluate(model, LABELLED[1]).nats < 3, "the label says all there is to say"
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert provenance["classes"] == ["right", "left"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_there_must_be_as_many_labels_as_the_network_is_told(which: int, tmp_path: Path) -> None:
+    for spoilt, number in (
+        (halves("train", COUNT), 0),
+        (replace(LABELLED[which], classes=("a", "b", "c")), 3),
+        (replace(LABELLED[which], labels=None), 2),
+    ):
+        images = (*LABELLED[:which], spoilt, *LABELLED[which + 1 :])
+        with pytest.raises(ValueError, match=f"model.classes must be {number}, as halves has, got"):
+            learn(tmp_path / "run", images=images)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_a_network_is_not_told_change_nothing(tmp_path: Path) -> None:
+    told = learn(tmp_path / "labelled", RECIPE)
+    bare = [replace(images, labels=None, classes=()) for images in LABELLED]
+    plain = learn(tmp_path / "plain", RECIPE, bare)
+    assert told == plain
+
+
+def test_intensities_are_learned_too(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, model=replace(RECIPE.model, likelihood="logistic", components=2))
+    best = run(tmp_path, recipe=recipe)
+    losses = [float(row["valid_loss"]) for row in rows(tmp_path) if row["valid_loss"]]
+    assert losses == sorted(losses, reverse=True)
+    assert best.loss == pytest.approx(validated(DRAW.from_pretrained(tmp_path), LABELLED[1]))
+
+
+@pytest.mark.parametrize("options", [{"free_bits": 0.5}, {"kl_warmup_epochs": 2.5}])
+def test_validation_and_log_have_the_true_bound(
+    options: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[list[float]] = []
+    step = Training.training_step
+
+    def note(self: Training, batch: Any, number: int) -> Tensor:
+        loss = step(self, batch, number)
+        steps.append([loss.item(), *self._last.tolist()])
+        return loss
+
+    monkeypatch.setattr(Training, "training_step", note)
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, **options))
+    best = learn(tmp_path / "a", recipe)
+    minimised, logged, spent = torch.tensor(steps).unbind(1)
+    if "free_bits" in options:
+        assert (minimised > logged).any()
+        assert (minimised <= logged + 4 * 0.5).all()
+    else:
+        weight = (torch.arange(len(steps)) / STEPS_PER_EPOCH / 2.5).clamp(max=1)
+        torch.testing.assert_close(minimised, logged - (1 - weight) * spent)
+        assert (weight < 1).sum() == 25
+    assert best.loss == pytest.approx(validated(DRAW.from_pretrained(tmp_path / "a"), LABELLED[1]))
+    assert best.loss != learn(tmp_path / "b", RECIPE).loss
+
+
+def test_free_bits_keep_latents_in_use(tmp_path: Path) -> None:
+    """Which half is white is one bit; a chain that has more to spend for nothing spends more."""
+    kept = []
+    for free in (0.0, 1.0):
+        optim = replace(RECIPE.optim, epochs=12, free_bits=free)
+        kept.append(learn(tmp_path / str(free), replace(RECIPE, optim=optim)).kl)
+    assert kept[1] > 1.2 * kept[0]
+
+
+def test_the_weight_of_the_kl_rises_from_nothing(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, kl_warmup_epochs=2.0))
+    task = Training(recipe, DRAW(RECIPE.model), STEPS_PER_EPOCH).task
+    model, (x, y) = DRAW(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))
+    noise = torch.randn(4, BATCH, RECIPE.model.z_size)
+    for epochs, weight in ((0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)):
+        loss, means = task.minimised(model, x, y, noise, 4, epochs, lambda numbers: numbers)
+        nll = means[0] - means[1]
+        torch.testing.assert_close(loss, nll + weight * means[1])
+
+
+def test_a_checkpoint_from_before_a_choice_was_there_goes_on(tmp_path: Path) -> None:
+    from drawnet.training import checkpoint
+
+    learn(tmp_path, RECIPE)
+    path = checkpoints(tmp_path)[-1]
+    saved = checkpoint.load(path)
+    for later in ("likelihood", "components", "classes"):
+        del saved["drawnet"]["recipe"]["model"][later]
+    old = tmp_path / "old.ckpt"
+    checkpoint.AtomicCheckpointIO().save_checkpoint(saved, old)
+    longer = replace(RECIPE, optim=replace(RECIPE.optim, epochs=4))
+    assert learn(tmp_path, longer, resume=old).step == 4 * STEPS_PER_EPOCH
+    with pytest.raises(CheckpointError, match=r"these differ: model\.likelihood"):
+        learn(
+            tmp_path,
+            replace(longer, model=replace(RECIPE.model, likelihood="logistic")),
+            resume=old,
+        )
