@@ -75,8 +75,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         found = Server(where[1], int(where[2]), errors, {})
         found.functions.update(functions(found))
         yield found
+        # A browser still waits for answers, which take longer than a server waits for a browser.
+        for _ in range(6):
+            assert join(found, "watch", watch(25, glimpses=128), "waiting") == 200
+        waiting = http.client.HTTPConnection(found.host, found.port, timeout=60)
+        waiting.request("GET", "/gradio_api/queue/data?session_hash=waiting")
+        assert waiting.getresponse().status == 200
         process.terminate()
         assert process.wait(20) in (0, -15)
+        waiting.close()
+        assert process.stdout.read() == "stopping\n"
     assert errors.read_text() == ""
     assert sorted(path.name for path in folder.iterdir()) == ["colour", "errors", "grey"]
 

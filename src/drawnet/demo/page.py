@@ -1,10 +1,12 @@
 """How the demo page looks, and which of `answers` each of its controls calls."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -262,6 +264,18 @@ def application(models: Mapping[str, DRAW]) -> Guard:
     return Guard(app, {number: len(each.inputs) for number, each in page.fns.items() if each.fn})
 
 
+class Server(uvicorn.Server):
+    """A server that takes its leave in one line, also while it computes."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal."""
+        if not self.should_exit:
+            print("stopping", flush=True)  # noqa: T201
+        # A browser that listens is cut off, which uvicorn takes for an error of the page.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
+
+
 def serve(models: Mapping[str, DRAW], host: str, port: int) -> None:
     """Serve the page until interrupted, and say where it is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -271,4 +285,4 @@ def serve(models: Mapping[str, DRAW], host: str, port: int) -> None:
             application(models), log_level="warning", timeout_graceful_shutdown=3
         )
         print(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C stops it)", flush=True)  # noqa: T201
-        uvicorn.Server(config).run([listening])
+        Server(config).run([listening])
