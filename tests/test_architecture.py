@@ -13,7 +13,7 @@ STOREYS = [  # a room may import from the storeys below its own, and from nowher
     {"step"},
     {"model", "baselines", "classify"},
     {"objective", "fast"},
-    {"evaluate", "explore", "recipe"},
+    {"complete", "evaluate", "explore", "recipe"},
     {"visualise"},
     {"benchmark", "figures", "training"},
     {"demo"},

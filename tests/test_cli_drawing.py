@@ -15,6 +15,7 @@ from tiny import seeded
 
 from drawnet import DRAW, Trace, data, figures
 from drawnet.cli.drawing import pairs_in_a_row
+from drawnet.complete import hide, hide_at_random
 from drawnet.data.lighthouse import lighthouse
 from drawnet.visualise import grid, render
 
@@ -174,6 +175,86 @@ def test_each_image_lies_beside_its_copy(
     assert len(set(cells[::2])) == 16
 
 
+def cells(page: np.ndarray, columns: int) -> np.ndarray:
+    """The images of a page at scale 1, ``(rows, columns, SIDE, SIDE, 3)``."""
+    page = np.pad(page, ((0, 4), (0, 4), (0, 0)))
+    grid = page.reshape(-1, SIDE + 4, columns, SIDE + 4, 3).swapaxes(1, 2)
+    return grid[:, :, :SIDE, :SIDE]
+
+
+@pytest.mark.parametrize("network", ["WITH", "WITHOUT", "CLASSES"])
+def test_what_is_known_what_is_hidden_and_what_may_be_there(
+    network: str,
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    answer = drawnet(
+        "complete", weights[network], "--data-dir", pictures, "--split", "train", "--mask", "top",
+        "--count", 3, "--times", 2, "--rounds", 2, "--chains", 2, "--scale", 1, "--out", tmp_path,
+    )  # fmt: skip
+    assert answer == Answer(0, f"{tmp_path / 'completed.png'}\n{tmp_path / 'completed.gif'}\n", "")
+    with Image.open(tmp_path / "completed.png") as picture:
+        page = cells(np.asarray(picture), 4)
+    assert len(page) == 3
+    half = SIDE // 2
+    assert (page[:, 1, :half] == (204, 121, 167)).all()
+    assert (page[:, 1:, half:] == page[:, :1, half:]).all()
+    one, two = page[:, 2, :half], page[:, 3, :half]
+    assert (one != two).any()
+    assert (one != page[:, 0, :half]).any()
+    split = data.load("folder", "train", pictures, size=SIDE, channels=1)
+    known = {image.numpy().tobytes() for image in split.pixels[:, 0]}
+    assert all(row[0, :, :, 0].tobytes() in known for row in page)
+    with Image.open(tmp_path / "completed.gif") as animation:
+        assert animation.n_frames == T + 1
+        assert animation.size == (2 * SIDE + 8, 3 * SIDE + 2 * 8)
+
+
+@pytest.mark.parametrize("mask", ["FILE", "left", "right", "bottom", "centre", "pixels:0.5"])
+def test_every_mask_on_a_picture_of_ones_own(
+    mask: str, drawnet: Callable[..., Answer], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    photo, file = tmp_path / "photo.png", tmp_path / "mask.png"
+    values = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    Image.fromarray(values).save(photo)
+    white = np.zeros((3 * SIDE, 3 * SIDE), np.uint8)  # of another size
+    white[3:12, 6:27] = 255
+    Image.fromarray(white).save(file)
+    answer = drawnet(
+        "complete", weights["WITH"], "--image", photo, "--mask", file if mask == "FILE" else mask,
+        "--times", 3, "--rounds", 2, "--scale", 1, "--out", tmp_path,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    with Image.open(tmp_path / "completed.png") as picture:
+        original, covered, *completed = cells(np.asarray(picture), 5)[0]
+    assert np.array_equal(original, np.repeat(values[..., None], 3, 2))
+    hidden = (covered == (204, 121, 167)).all(2)
+    if mask == "FILE":
+        assert np.array_equal(hidden, white[1::3, 1::3] > 0)
+    elif mask == "pixels:0.5":
+        expected = hide_at_random(0.5, SIDE, SIDE, seeded(0))
+        assert np.array_equal(hidden, ~expected.numpy())
+    else:
+        assert np.array_equal(hidden, ~hide(mask, SIDE, SIDE).numpy())  # type: ignore[arg-type]
+    for each in completed:
+        assert np.array_equal(each[~hidden], original[~hidden])
+        assert (each[hidden] != original[hidden]).any()
+
+
+def test_a_picture_is_completed_as_of_the_class_that_is_named(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    Image.new("L", (SIDE, SIDE), 70).save(tmp_path / "photo.png")
+    command = ("complete", weights["CLASSES"], "--image", tmp_path / "photo.png", "--rounds", 1)
+    stills = []
+    for label in "aab":
+        assert drawnet(*command, "--label", label, "--out", tmp_path).code == 0
+        stills.append((tmp_path / "completed.png").read_bytes())
+    assert stills[0] == stills[1] != stills[2]
+
+
 @pytest.mark.parametrize(
     ("argv", "suffix"),
     [
@@ -331,6 +412,18 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["generate", "CLASSES", "--label", "0,2"], "--label must be one of a, b, got '2'"),
         (["generate", "WITH", "--label", "0"], "draws without labels, got --label 0"),
         (["generate", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
+        (["complete", "WITH", "--mask", "middle"], "--mask must be left, right, top, bottom, "),
+        (["complete", "WITH", "--mask", "pixels"], "--mask pixels:SHARE needs a number, got pix"),
+        (["complete", "WITH", "--mask", "pixels:2"], "share must be from 0 to 1, got 2.0"),
+        (["complete", "WITH", "--mask", __file__], "expected a PNG, JPEG or WebP picture"),
+        (["complete", "WITH", "--image", "no.png"], "no.png: expected a picture, got no such file"),
+        (["complete", "WITH", "--image", "DATA"], "expected a picture, got no such file"),
+        (["complete", "WITH", "--chains", "0"], "--chains: must be 1 to 64, got 0"),
+        (["complete", "WITH", "--fill", "black"], "--fill: invalid choice: 'black'"),
+        (["complete", "WITH", "--label", "a"], "draws without labels, got --label a"),
+        (["complete", "CLASSES", "--image", "PICTURE"], "draws by class: name the --label of the"),
+        (["complete", "WITH", "--count", "100", "--times", "64", "--scale", "20"], "megapixels"),
+        (["complete", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
         (["figure"], "the following arguments are required: FIGURE"),
         (["figure", "2"], "invalid choice: '2'"),
         (["figure", "1"], "the following arguments are required: weights"),
@@ -363,7 +456,7 @@ def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = {**weights, "DATA": pictures}
+    names = {**weights, "DATA": pictures, "PICTURE": pictures / "a" / "0.png"}
     answer = drawnet(*(names.get(argument, argument) for argument in argv))
     assert answer.code == 2
     assert message in answer.err

@@ -10,6 +10,7 @@ from tiny import B, C, H, T, W, Z, images, levels, noise, seeded, tiny_model
 from torch import Tensor
 
 from drawnet import DRAW, DRAWConfig
+from drawnet.complete import complete
 from drawnet.data import Images
 from drawnet.data.images import DataError
 from drawnet.evaluate import evaluate
@@ -52,6 +53,20 @@ def test_a_label_is_a_bias_of_both_lstms(prior: str, sizes: dict[str, None]) -> 
         same = plain.generate(1, noise=eps[:, only])
         torch.testing.assert_close(drawn.canvas[:, only], same.canvas)
         assert same.y is None
+
+
+def test_images_are_completed_as_of_their_class() -> None:
+    model, x, known = by_class(), images(), torch.arange(W) < W // 2
+    y = Y[:1].expand(B)
+    options = {"n": 2, "rounds": 2, "chains": 3}
+    done = complete(model, x, known, y=y, generator=seeded(1), **options)
+    same = complete(told(model, int(Y[0])), x, known, generator=seeded(1), **options)
+    torch.testing.assert_close(done.images, same.images)
+    torch.testing.assert_close(done.bound, same.bound)
+    done = complete(model, x, known, y=Y, generator=seeded(1), **options)
+    assert torch.equal(done.trace.y, Y.repeat_interleave(2))
+    with pytest.raises(ValueError, match="y must say which of 4 classes"):
+        complete(model, x, known)
 
 
 def test_a_label_is_an_input_of_both_lstms_at_every_glimpse() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from drawnet.attention import Window
 from drawnet.model import DRAW, DRAWConfig, Trace
 from drawnet.objective import kl
-from drawnet.visualise import animate, grid, paint, save_animation
+from drawnet.visualise import animate, cover, grid, paint, save_animation
 
 T, B, Z, READ, WRITE = 4, 5, 6, 2, 3
 C, H, W = 1, 9, 13
@@ -182,9 +182,12 @@ def seen_without(cones: str, colour: tuple[float, ...]) -> Tensor:
 
 @pytest.mark.parametrize("cones", ["long", "medium", "short"])
 def test_colour_blind_people_can_tell_the_colours_apart(cones: str) -> None:
-    colours = (paint.READ_COLOUR, paint.WRITE_COLOUR, paint.KL_COLOUR)
-    read, write, nats = (seen_without(cones, colour) for colour in colours)
-    assert min((read - write).norm(), (read - nats).norm(), (write - nats).norm()) > 0.2
+    for colours in (
+        (paint.READ_COLOUR, paint.WRITE_COLOUR, paint.KL_COLOUR),
+        (paint.READ_COLOUR, paint.WRITE_COLOUR, paint.HIDDEN_COLOUR),
+    ):
+        one, two, three = (seen_without(cones, colour) for colour in colours)
+        assert min((one - two).norm(), (one - three).norm(), (two - three).norm()) > 0.2
 
 
 # animate
@@ -281,6 +284,37 @@ def test_bars_are_as_high_as_the_nats_of_their_glimpse(trace: Trace, x: Tensor) 
         expected = nats[t].item() * height if t <= 2 else 0.0
         assert share.sum().item() == pytest.approx(expected, abs=0.1)
         assert torch.equal(share, share.sort().values), "bars stand on the ground"
+
+
+def test_what_is_hidden_is_covered() -> None:
+    images = torch.rand(B, 3, H, W)
+    known = torch.rand(B, 3, H, W) < 0.5
+    covered = cover(images, known)
+    colour = torch.tensor(paint.HIDDEN_COLOUR)[:, None, None].expand_as(images)
+    assert torch.equal(covered, torch.where(known, images, colour))
+    half = cover(images, known, 0.5)
+    torch.testing.assert_close(half, (images + covered) / 2)
+    grey = cover(images[:, :1], known[0, :1])
+    assert torch.equal(grey, cover(images[:, :1].expand(-1, 3, -1, -1), known[0, :1]))
+
+
+def test_what_is_known_stays_and_the_rest_is_drawn_under_a_tint(trace: Trace, x: Tensor) -> None:
+    known = torch.arange(W) < W // 2
+    options = {"columns": 2, "scale": 3, "gap": 4}
+    plain = animate(trace, x, known=known, windows=False, **options)
+    canvases = [trace.start.expand(B, C, H, W), *trace.canvas]
+    for frame, canvas in zip(plain, canvases, strict=True):
+        pasted = torch.where(known, x, torch.sigmoid(canvas))
+        expected = grid(cover(pasted, known, paint.TINT), **options)
+        assert torch.equal(pixels(frame), pixels(expected))
+
+    # Both windows are on the one picture.
+    cell = marks(animate(trace, x, known=known, **options)[2], plain[2])[: 3 * H, : 3 * W]
+    read = painted(windows(1, g_y=4.0, delta=4.0), READ, 3)[0] > 0
+    write = painted(windows(1), WRITE, 3)[0] > 0
+    assert torch.equal(cell, read | write)
+    with pytest.raises(ValueError, match="known must come with x, got no x"):
+        animate(trace, known=known)
 
 
 def test_x_must_fit_the_trace(trace: Trace, x: Tensor) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from drawnet.likelihood import Bernoulli, Likelihood
@@ -23,6 +23,7 @@ def log_likelihood(
     x: Float[Tensor, "batch channels height width"],
     canvas: Float[Tensor, "batch planes height width"],
     likelihood: Likelihood = Bernoulli(),
+    known: Bool[Tensor, "batch channels height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """log D(x | c_T), the -L^x of equation (9), in nats per image.
 
@@ -34,8 +35,12 @@ def log_likelihood(
         x: Images with values in [0, 1].
         canvas: What was drawn, such as ``trace.canvas[-1]``.
         likelihood: What a canvas says of an image, such as ``trace.likelihood``.
+        known: Which pixels to count; all by default.
     """
-    return likelihood.log_prob(x, canvas).flatten(1).sum(1)
+    each = likelihood.log_prob(x, canvas)
+    if known is not None:
+        each = torch.where(known, each, 0)
+    return each.flatten(1).sum(1)
 
 
 def kl(trace: Trace) -> Float[Tensor, "glimpses batch"]:
@@ -87,15 +92,23 @@ def training_loss(
 
 
 def log_weight(
-    x: Float[Tensor, "batch channels height width"], trace: Trace
+    x: Float[Tensor, "batch channels height width"],
+    trace: Trace,
+    known: Bool[Tensor, "batch channels height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """log p(x, z) / q(z | x) at the latents of the trace, whose exponential averages to p(x)."""
+    """log p(x, z) / q(z | x) at the latents of the trace, whose exponential averages to p(x).
+
+    Args:
+        x: Images with values in [0, 1].
+        trace: What the network made of them, or of others that share their known pixels.
+        known: Which pixels of ``x`` to count, all by default: x above is then what is known.
+    """
     log_q = log_normal(trace.z, trace.mu, trace.log_sigma)
     if trace.prior_mu is not None and trace.prior_log_sigma is not None:
         log_p = log_normal(trace.z, trace.prior_mu, trace.prior_log_sigma)
     else:
         log_p = log_normal(trace.z, torch.zeros_like(trace.z), torch.zeros_like(trace.z))
-    log_d = log_likelihood(x, trace.canvas[-1], trace.likelihood)
+    log_d = log_likelihood(x, trace.canvas[-1], trace.likelihood, known)
     return log_d + (log_p - log_q).sum((0, -1))
 
 

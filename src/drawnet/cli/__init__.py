@@ -5,7 +5,7 @@ quick. Bad input is one line on stderr and exit 2.
 
     `training`   train, recipes
     `results`    evaluate
-    `drawing`    generate, reconstruct
+    `drawing`    generate, reconstruct, complete
     `paper`      figure
     `latents`    explore
     `programs`   weights, demo, benchmark
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from drawnet.cli.arguments import Plain
-from drawnet.cli.drawing import generate, reconstruct
+from drawnet.cli.drawing import complete, generate, reconstruct
 from drawnet.cli.latents import explore
 from drawnet.cli.outputs import BAD_INPUT, MACHINE_FAILED, fail, words
 from drawnet.cli.paper import figure
@@ -35,6 +35,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "generate": generate,
     "reconstruct": reconstruct,
+    "complete": complete,
     "figure": figure,
     "explore": explore,
     "demo": demo,

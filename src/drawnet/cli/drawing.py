@@ -1,4 +1,4 @@
-"""`drawnet generate` and `drawnet reconstruct`: a picture, and an animation of the drawing."""
+"""`drawnet generate`, `reconstruct` and `complete`: a picture, and an animation of the drawing."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,9 +11,12 @@ from drawnet.cli.inputs import (
     drawer,
     generator_for,
     images_to_draw,
+    known_pixels,
     labels_in_turn,
+    picture,
     some,
 )
+from drawnet.cli.outputs import tell
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +67,7 @@ def reconstruct(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
     model = drawer(asked)
     images = images_to_draw(asked, model)
-    _afford(asked, model, asked.scale, stacked=2.2)
+    _afford(asked, model, asked.scale, each=2.2)
 
     import torch
 
@@ -78,6 +81,72 @@ def reconstruct(argv: Sequence[str]) -> None:
     _save(asked, "reconstructed", still, trace, x)
 
 
+def complete(argv: Sequence[str]) -> None:
+    """Draw what a part of an image may hide: several completions, and how they are drawn."""
+    parser = verb_parser(complete)
+    add_weights(parser)
+    add_data(parser)
+    what = "a PNG, JPEG or WebP of your own instead, white on black if the network is of digits"
+    parser.add_argument("--image", type=Path, metavar="FILE", help=what)
+    what = (
+        "what to hide: left, right, top, bottom, centre, pixels:0.8 (such a share of them, at "
+        "random), or a picture in which it is white"
+    )
+    parser.add_argument("--mask", default="left", help=what)
+    add_number(parser, "count", 1, 100, 6, "images, a row each; fewer if there are not so many")
+    add_number(parser, "times", 1, 64, 6, "completions of each image")
+    add_number(parser, "rounds", 1, 10_000, 24, "how often to look, draw and fill in")
+    add_number(parser, "chains", 1, 64, 8, "tries for each completion, the better of which go on")
+    what = "what to fill in; by default a sample, or the mean where images have greys"
+    parser.add_argument("--fill", choices=("sample", "mean"), help=what)
+    parser.add_argument("--label", help="the class to take them for, if the network draws by class")
+    _add_scale(parser)
+    _add_animation(parser)
+    asked = parser.parse_args(argv)
+    model = drawer(asked)
+    label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
+    if asked.image is not None:
+        asked.count = 1
+    _afford(asked, model, asked.scale, each=asked.times)
+    generator = generator_for(asked, model)
+    known = known_pixels(asked, model.config.image_shape).to(generator.device)
+
+    import torch
+
+    if asked.image is None:
+        x, y, _ = some(images_to_draw(asked, model), asked.count, asked.seed, generator)
+    else:
+        x, y = picture(asked.image, model.config.image_shape)[None].to(generator.device), None
+        if model.config.classes and label is None:
+            raise ValueError(f"{asked.weights} draws by class: name the --label of the --image")
+    if label is not None:
+        y = torch.full((len(x),), label)
+
+    from drawnet import visualise
+    from drawnet.complete import complete as completed
+
+    done = completed(
+        model,
+        x,
+        known,
+        y=y,
+        n=asked.times,
+        rounds=asked.rounds,
+        chains=asked.chains,
+        fill=asked.fill,
+        generator=generator,
+        progress=lambda number, rounds: tell("rounds", number, rounds),
+    )
+    many = x.repeat_interleave(asked.times, 0)
+    drawn = torch.where(known, many, done.trace.mean).unflatten(0, (len(x), asked.times))
+    hidden = visualise.cover(x, known)
+    row = [each.expand_as(hidden) for each in (x, hidden, *drawn.unbind(1))]
+    page = torch.stack(row, dim=1).flatten(0, 1)
+    still = visualise.grid(page, columns=len(row), scale=asked.scale)
+    asked.columns = asked.times
+    _save(asked, "completed", still, done.trace, many, known)
+
+
 def _labels(asked: argparse.Namespace, model: "DRAW") -> "torch.Tensor | None":
     """The label of each image asked for; this decides how many are in a row, if nobody did."""
     import torch
@@ -87,18 +156,18 @@ def _labels(asked: argparse.Namespace, model: "DRAW") -> "torch.Tensor | None":
         if classes:
             asked.columns = asked.columns or min(classes, asked.count)
         return labels_in_turn(model, asked.count)
-    if not classes:
-        raise ValueError(f"{asked.weights} draws without labels, got --label {asked.label}")
-    names = described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
-    labels = [_label(name.strip(), names) for name in asked.label.split(",")]
+    labels = [_label(name.strip(), asked, classes) for name in asked.label.split(",")]
     if asked.columns is None and len(labels) > 1:
         asked.columns = -(-asked.count // len(labels))
     row = torch.arange(asked.count) // (asked.columns or asked.count)
     return torch.tensor(labels)[row % len(labels)]
 
 
-def _label(name: str, names: Sequence[str]) -> int:
+def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
     """A class by its name, or by its number."""
+    if not classes:
+        raise ValueError(f"{asked.weights} draws without labels, got --label {name}")
+    names = described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
     if name in names:
         return names.index(name)
     if name.isdecimal() and int(name) < len(names):
@@ -117,6 +186,10 @@ def pairs_in_a_row(count: int) -> int:
 def _add_pictures(parser: Plain, count: int | None, what: str) -> None:
     add_number(parser, "count", 1, 1000, count, what)
     add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    _add_animation(parser)
+
+
+def _add_animation(parser: Plain) -> None:
     what = "frame the windows that are read and written through"
     parser.add_argument("--windows", action=argparse.BooleanOptionalAction, default=True, help=what)
     add_number(parser, "fps", 0.1, 50.0, 10.0, "glimpses a second")
@@ -143,12 +216,10 @@ def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
     return float(asked.size / side)
 
 
-def _afford(
-    asked: argparse.Namespace, model: "DRAW", scale: float, *, stacked: float = 1.0
-) -> None:
-    """Refuse an animation that would not fit into memory, with so many images above each other."""
+def _afford(asked: argparse.Namespace, model: "DRAW", scale: float, *, each: float = 1.0) -> None:
+    """Refuse an animation that would not fit into memory, with so much space for each image."""
     _, height, width = model.config.image_shape
-    cell = stacked * (height * scale) * (width * scale)
+    cell = each * (height * scale) * (width * scale)
     pixels = asked.count * (model.config.glimpses + 1) * cell
     if pixels > BUDGET:
         raise ValueError(
@@ -163,12 +234,13 @@ def _save(
     picture: "Image.Image",
     trace: "Trace",
     x: "torch.Tensor | None" = None,
+    known: "torch.Tensor | None" = None,
 ) -> None:
     """Save a picture and its animation, and say where they are."""
     from drawnet import visualise
 
     frames = visualise.animate(
-        trace, x, columns=asked.columns, scale=asked.scale, windows=asked.windows
+        trace, x, known=known, columns=asked.columns, scale=asked.scale, windows=asked.windows
     )
     asked.out.mkdir(parents=True, exist_ok=True)
     still = asked.out / f"{name}.png"

@@ -2,12 +2,14 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drawnet.cli.outputs import tell
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from drawnet.classify import GlimpseClassifier
     from drawnet.data import Images
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from drawnet.weights import Pretrained
 
     Network = TypeVar("Network", bound=DRAW | Pretrained)
+
+MEGAPIXELS = 100.0
+"""No camera's photo is refused; on a page of strangers less is allowed."""
 
 
 def drawer(asked: argparse.Namespace) -> "DRAW":
@@ -128,6 +133,50 @@ def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
 
     classes = model.config.classes
     return torch.arange(count) % classes if classes else None
+
+
+def picture(path: Path, image_shape: tuple[int, int, int]) -> "torch.Tensor":
+    """The middle of a picture in a file, brought to the shape of an image, in [0, 1]."""
+    import torch
+    from PIL import Image, ImageOps
+
+    from drawnet.data.pictures import planes
+
+    channels, height, width = image_shape
+    fit = ImageOps.fit(opened(path, channels), (width, height), Image.Resampling.BOX)
+    return torch.from_numpy(planes(fit).copy()).to(torch.get_default_dtype()) / 255
+
+
+def opened(path: Path, channels: int) -> "Image.Image":
+    """The picture in a file."""
+    from drawnet.data.pictures import decode
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a picture, got no such file")
+    return decode(path, str(path), channels, MEGAPIXELS)
+
+
+def known_pixels(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "torch.Tensor":
+    """Which pixels ``--mask`` leaves to be seen, ``(height, width)``."""
+    import torch
+
+    from drawnet.complete import PARTS, hide, hide_at_random
+
+    _, height, width = image_shape
+    part, _, share = asked.mask.partition(":")
+    if part == "pixels":
+        try:
+            number = float(share)
+        except ValueError:
+            raise ValueError(f"--mask pixels:SHARE needs a number, got {asked.mask}") from None
+        generator = torch.Generator().manual_seed(asked.seed)
+        return hide_at_random(number, height, width, generator)
+    if asked.mask in PARTS:
+        return hide(asked.mask, height, width)
+    if not Path(asked.mask).is_file():
+        parts = ", ".join(PARTS)
+        raise ValueError(f"--mask must be {parts}, pixels:SHARE or a picture, got {asked.mask}")
+    return picture(Path(asked.mask), (1, height, width))[0] < 0.5
 
 
 def generator_for(asked: argparse.Namespace, model: "DRAW") -> "torch.Generator":

@@ -24,6 +24,7 @@ from drawnet.cli.inputs import (
     images_for,
     images_to_draw,
     labels_in_turn,
+    opened,
     some,
 )
 from drawnet.cli.outputs import save_figure
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 PHOTO = 240
 """The longer side of a photo in a figure, in pixels: a patch of 12 x 12 is coarse beside it."""
-MEGAPIXELS = 100.0
-"""No camera's photo is refused; on a page of strangers less is allowed."""
 
 
 def figure(argv: Sequence[str]) -> None:
@@ -209,13 +208,8 @@ def _photo(asked: argparse.Namespace) -> "torch.Tensor":
     import torch
 
     from drawnet.data.lighthouse import lighthouse
-    from drawnet.data.pictures import decode, planes
+    from drawnet.data.pictures import planes
 
-    if asked.image is None:
-        photo = lighthouse()
-    elif not asked.image.is_file():
-        raise FileNotFoundError(f"{asked.image}: expected a picture, got no such file")
-    else:
-        photo = decode(asked.image, str(asked.image), channels=3, megapixels=MEGAPIXELS)
+    photo = lighthouse() if asked.image is None else opened(asked.image, channels=3)
     photo.thumbnail((PHOTO, PHOTO))
     return torch.from_numpy(planes(photo).copy()).to(torch.get_default_dtype()) / 255

@@ -5,12 +5,13 @@ figure; none shows or prints anything, and only `save_animation` writes a file.
 """
 
 from drawnet.visualise.animation import animate, save_animation
-from drawnet.visualise.paint import grid
+from drawnet.visualise.paint import cover, grid
 from drawnet.visualise.plots import plot_nats, plot_transmission, strip
 from drawnet.visualise.rendering import refine, render
 
 __all__ = [
     "animate",
+    "cover",
     "grid",
     "plot_nats",
     "plot_transmission",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -19,6 +20,7 @@ def animate(
     trace: Trace,
     x: Float[Tensor, "batch channels height width"] | None = None,
     *,
+    known: Bool[Tensor, "..."] | None = None,
     columns: int | None = None,
     scale: int = 4,
     gap: int = 8,
@@ -30,7 +32,9 @@ def animate(
     Each image of the batch has a cell, and the cells lie side by side in rows. A cell shows the
     canvas and on it, as a rectangle, the window that the glimpse wrote through (vermillion). Where
     the trace is of images ``x``, the image stands above its canvas with the window that was read
-    through (blue), and the nats that each glimpse cost below it as bars, all to one scale.
+    through (blue), and the nats that each glimpse cost below it as bars, all to one scale. Where
+    only a part of ``x`` is ``known``, both are one picture: what is known as it is, and the canvas,
+    tinted, where the rest is hidden.
 
     A rectangle runs through the centres of the outermost filters, and its border is as wide as
     their sigma: a thick one is a soft brush.
@@ -38,11 +42,13 @@ def animate(
     Args:
         trace: What the model did, with T glimpses.
         x: The images that were reconstructed, in [0, 1]. None where they were generated.
+        known: Which pixels of ``x`` are known where a part of it was completed, of a shape that
+            broadcasts to that of ``x``.
         columns: Number of cells in a row; as many as make the picture about square by default.
         scale: Every pixel of an image becomes a square of this side.
         gap: Pixels of white between two images, not enlarged.
         windows: Whether to draw the rectangles. There are none without attention.
-        kl: Whether to draw the bars. There are none without ``x``.
+        kl: Whether to draw the bars. There are none without ``x``, or with ``known``.
 
     Returns:
         T + 1 pictures, all of one size; T where the trace does not tell its start.
@@ -51,9 +57,12 @@ def animate(
     glimpses, batch = trace.canvas.shape[:2]
     if x is not None and x.shape != trace.mean.shape:
         raise ValueError(f"x must be {tuple(trace.mean.shape)}, got {tuple(x.shape)}")
-    above = [] if x is None else [paint.to_pictures(x, scale)]
+    if x is None and known is not None:
+        raise ValueError("known must come with x, got no x")
+    whole = x is not None and known is None
+    above = [paint.to_pictures(x, scale)] if x is not None and whole else []
     nats = np.zeros((batch, glimpses))
-    if x is not None and kl:
+    if whole and kl:
         nats = paint.to_array(objective.kl(trace)).T
         nats /= max(nats.max(), 1e-9)
 
@@ -62,17 +71,20 @@ def animate(
         canvases.insert(0, trace.start.expand_as(canvases[0]))
     frames = []
     for t, painted in enumerate(canvases, start=glimpses - len(canvases)):
-        canvas = paint.to_pictures(trace.likelihood.mean(painted), scale)
+        mean = trace.likelihood.mean(painted)
+        if x is not None and known is not None:
+            mean = paint.cover(torch.where(known, x, mean), known, paint.TINT)
+        canvas = paint.to_pictures(mean, scale)
         inputs = [picture.copy() for picture in above]
         if windows and t >= 0:
-            if inputs and trace.read_window is not None and trace.read_size is not None:
+            if x is not None and trace.read_window is not None and trace.read_size is not None:
                 seen = paint.outline(paint.at(trace.read_window, t), trace.read_size)
-                paint.paint_outline(inputs[0], seen, paint.READ_COLOUR, scale)
+                paint.paint_outline((inputs or [canvas])[0], seen, paint.READ_COLOUR, scale)
             if trace.write_window is not None and trace.patch is not None:
                 written = paint.outline(paint.at(trace.write_window, t), trace.patch.shape[-1])
                 paint.paint_outline(canvas, written, paint.WRITE_COLOUR, scale)
         below = []
-        if x is not None and kl:
+        if whole and kl:
             height, width = canvas.shape[1:3]
             below = [paint.bars(nats, -(-height // 6), width, t)]
         cells = paint.stack([*inputs, canvas, *below], gap // 4)

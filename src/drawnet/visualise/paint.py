@@ -10,7 +10,7 @@ without sampling.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -27,6 +27,10 @@ WRITE_COLOUR = (0.835, 0.369, 0.0)
 """Vermillion."""
 KL_COLOUR = (0.0, 0.620, 0.451)
 """Bluish green."""
+HIDDEN_COLOUR = (0.800, 0.475, 0.655)
+"""Reddish purple: what is hidden of an image."""
+TINT = 0.35
+"""How much of that colour lies over what was drawn in its place."""
 PAPER = 1.0
 """What lies between the images: white."""
 BAND_OPACITY = 0.45
@@ -166,6 +170,23 @@ def mosaic(pictures: Array, columns: int | None, gap: int) -> Array:
 
 def to_image(picture: Array) -> Image.Image:
     return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+
+def cover(
+    images: Float[Tensor, "batch channels height width"],
+    known: Bool[Tensor, "..."],
+    opacity: float = 1.0,
+) -> Float[Tensor, "batch 3 height width"]:
+    """Images of which a part is covered in colour: what is hidden.
+
+    Args:
+        images: Images in [0, 1], grey or in colour.
+        known: Which pixels to leave as they are, of a shape that broadcasts to that of ``images``.
+        opacity: How much of the colour to lay over the others, from 0 to 1.
+    """
+    colour = images.new_tensor(HIDDEN_COLOUR)[:, None, None]
+    hidden = opacity * (~known.expand(images.shape)).to(images)
+    return images + hidden * (colour - images)
 
 
 def grid(
