@@ -12,7 +12,7 @@ STOREYS = [  # a room may import from the storeys below its own, and from nowher
     {"data", "likelihood", "weights"},
     {"step"},
     {"model", "baselines", "classify"},
-    {"objective", "fast"},
+    {"objective", "fast", "graphs"},
     {"complete", "evaluate", "explore", "recipe"},
     {"visualise"},
     {"benchmark", "figures", "training"},

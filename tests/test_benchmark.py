@@ -16,6 +16,7 @@ from drawnet import DRAWConfig
 from drawnet.benchmark import Case, Machine, Report, Timing, cases, measure, plan, text, to_json
 from drawnet.benchmark.cases import Call, operations, ours, shapes
 from drawnet.benchmark.clock import peak_memory
+from drawnet.benchmark.report import gpu
 
 CASE = Case("part", "train", "eager", CONFIG, batch=B)
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed.py"
@@ -147,6 +148,19 @@ def codes(planned: list[Case]) -> set[str]:
     return {case.code for case in planned}
 
 
+def test_a_gpu_says_how_it_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (gpu() is None) == (not torch.cuda.is_available())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    assert gpu() == "Some GPU, TF32 off"
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        assert gpu() == "Some GPU, TF32 on"
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_the_plan_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "has_compiler", lambda device: True)
     monkeypatch.setattr(cases, "cores", lambda: 8)
@@ -169,9 +183,15 @@ def test_the_plan_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) -> No
     on_gpu = plan("cuda")
     assert {case.threads for case in on_gpu} == {1}
     assert max(case.batch for case in on_gpu) == 1024
+    assert codes(on_gpu) == codes(plan("cpu")) | {"graphs", "graphs, bf16"}
+    for case in on_gpu:
+        assert case.device == "cuda"
+        assert case.task == "train" or case.code == "eager"
+        assert case.code == "graphs" or "scaling" not in case.part
 
     monkeypatch.setattr(cases, "has_compiler", lambda device: False)
     assert codes(plan("cpu")) == {"eager", "products alone"}
+    assert codes(plan("cuda")) == {"eager", "graphs", "graphs, bf16", "products alone"}
 
 
 @pytest.fixture

@@ -127,6 +127,8 @@ class TrainerConfig:
             rounded on a CPU that is faster so.
         recompute: Compute the inner values of each glimpse again in backward instead of keeping
             them, which takes less memory and more time.
+        graphs: Run each step on an NVIDIA GPU as a CUDA graph, which is recorded at the first step
+            and wherever the number of glimpses changes. Elsewhere this does nothing.
         tensorboard: Write a log for TensorBoard beside ``metrics.csv``.
     """
 
@@ -141,6 +143,7 @@ class TrainerConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     products: Literal["auto", "fp32", "bf16"] = "fp32"
     recompute: bool = False
+    graphs: bool = False
     tensorboard: bool = True
 
     def __post_init__(self) -> None:

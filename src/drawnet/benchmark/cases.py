@@ -15,10 +15,13 @@ from drawnet.config import DRAWConfig
 from drawnet.data import Images
 from drawnet.data.views import binarized
 from drawnet.fast import accelerate, has_compiler, route_to_onednn
+from drawnet.graphs import graphed
 from drawnet.model import DRAW
 
 Task: TypeAlias = Literal["train", "evaluate", "generate", "load"]
-Code: TypeAlias = Literal["plain", "eager", "compiled", "compiled, bf16", "products alone"]
+Code: TypeAlias = Literal[
+    "plain", "eager", "compiled", "compiled, bf16", "graphs", "graphs, bf16", "products alone"
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Case:
             gradients; ``"generate"``: a batch from the prior; ``"load"``: a batch of stored images,
             binarized afresh.
         code: ``"plain"`` is somebody else's, to compare with; ``"compiled, bf16"`` rounds the
-            operands of its products; ``"products alone"`` is the floor.
+            operands of its products; ``"graphs"`` are CUDA graphs of steps that are compiled if
+            there is a compiler; ``"products alone"`` is the floor.
         config: The sizes of the network.
         batch: Images at a time.
         threads: Of the processor.
@@ -65,6 +69,9 @@ def plan(device: str, *, quick: bool = False, with_plain: bool = False) -> list[
     plain: list[Code] = ["plain"] if with_plain else []
     fast: list[Code] = ["compiled", "compiled, bf16"] if compiles else []
     best: Code = "compiled" if compiles and not quick else "eager"
+    if device.startswith("cuda"):
+        fast += ["graphs", "graphs, bf16"]
+        best = "graphs"
     base = Case("training step", "train", best, config, device=device)
     cases = [
         replace(base, code=code, threads=threads)
@@ -76,7 +83,7 @@ def plan(device: str, *, quick: bool = False, with_plain: bool = False) -> list[
     cases += [
         replace(base, part="without gradients", task=task, code=code)
         for task in ("evaluate", "generate")
-        for code in (*plain, best if device != "cpu" else "eager")  # a CPU compiles training only
+        for code in (*plain, "eager")  # only training is compiled
     ]
     cases.append(replace(base, part="images", task="load", code="eager"))
     for glimpses in [2, 8] if quick else [8, 16, 32, 64]:
@@ -112,18 +119,24 @@ def ours(case: Case) -> Call:
         stored = Images(pixels, None, "noise", "train", "noise", view=binarized)
         return lambda: stored.batch(torch.randint(len(stored), (case.batch,), device=device))
     model = DRAW(case.config).to(device)
+    code, _, rounded = case.code.partition(", ")
     accelerate(
         model,
-        compile="off" if case.code == "eager" else "on",
-        products="bf16" if case.code == "compiled, bf16" else "fp32",
+        compile="off" if code == "eager" else "auto",
+        products="bf16" if rounded else "fp32",
     )
     x = torch.rand(case.batch, *shape, device=device)
     adam = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
+    def losses(model: DRAW, x: Tensor, noise: Tensor) -> Tensor:
+        return -objective.elbo(x, model(x, noise=noise, record="last"))
+
+    learn = graphed(losses) if code == "graphs" else losses
+
     def train() -> None:
+        noise = torch.randn(case.config.glimpses, case.batch, case.config.z_size, device=device)
         adam.zero_grad()
-        loss = -objective.elbo(x, model(x, record="last")).mean()
-        loss.backward()
+        learn(model, x, noise).mean().backward()
         adam.step()
 
     @torch.no_grad()
@@ -142,7 +155,8 @@ def products_alone(case: Case) -> Call:
     """The matrix products of a training step in single precision, and nothing else.
 
     Of each matrix: forward, gradient of the input and gradient of the weight, T times. Each product
-    by itself, in MKL or oneDNN, whichever is faster in five tries.
+    by itself, in MKL or oneDNN, whichever is faster in five tries. On a GPU by cuBLAS, all of them
+    in one CUDA graph.
     """
     device, matmul = torch.device(case.device), torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     libraries = [matmul.fp32_precision]
@@ -172,7 +186,12 @@ def products_alone(case: Case) -> Call:
         for product in chosen:
             multiply(*product)
 
-    return all_of_them
+    if device.type != "cuda":
+        return all_of_them
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        all_of_them()
+    return graph.replay
 
 
 def shapes(config: DRAWConfig) -> list[tuple[int, int]]:

@@ -123,10 +123,18 @@ def machine() -> Machine:
         processor=names[0] if names else platform.processor() or platform.machine(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=cores(),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        gpu=gpu(),
         torch=torch.__version__,
         python=platform.python_version(),
     )
+
+
+def gpu() -> str | None:
+    """The GPU, and whether its products round to TF32, which torch does not do by itself."""
+    if not torch.cuda.is_available():
+        return None
+    rounded = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return f"{torch.cuda.get_device_name()}, TF32 {'on' if rounded else 'off'}"
 
 
 def to_json(report: Report) -> str:

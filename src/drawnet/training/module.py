@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from drawnet.data.images import Batch
 from drawnet.fast import accelerate
+from drawnet.graphs import has_graphs
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training.checkpoint import FORMAT
 from drawnet.training.loader import Stream, reseed
@@ -64,12 +65,16 @@ class Training(LightningModule):
         """Bring what is no parameter to the device, and choose how it computes."""
         self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
         settings = self.recipe.trainer
-        for choice in accelerate(
+        choices = accelerate(
             self.model,
             compile=settings.compile,
             products=settings.products,
             recompute=settings.recompute,
-        ):
+        )
+        if settings.graphs:
+            possible = has_graphs(self.device)
+            choices.append("CUDA graphs" if possible else "no CUDA graphs, without such a GPU")
+        for choice in choices:
             if self.trainer.is_global_zero:
                 log.info(choice)
 

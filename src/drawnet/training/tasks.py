@@ -10,11 +10,12 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from drawnet import objective
+from drawnet import likelihood, objective
 from drawnet.baselines import ConvNet
 from drawnet.classify import Classifier, GlimpseClassifier, nll, wrong
 from drawnet.config import DRAWConfig
 from drawnet.data import Images
+from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
 from drawnet.recipe import Recipe
 from drawnet.weights import Pretrained
@@ -69,14 +70,20 @@ class Drawing:
         config: Of the network.
         free_bits: See `OptimConfig`.
         kl_warmup_epochs: See `OptimConfig`.
+        graphs: See `TrainerConfig`.
     """
 
     beside = "kl"
 
     def __init__(
-        self, config: DRAWConfig, free_bits: float = 0.0, kl_warmup_epochs: float = 0.0
+        self,
+        config: DRAWConfig,
+        free_bits: float = 0.0,
+        kl_warmup_epochs: float = 0.0,
+        graphs: bool = False,
     ) -> None:
         self.config = config
+        self._facts = graphed(facts) if graphs else facts
         self.free_bits = free_bits
         self.kl_warmup_epochs = kl_warmup_epochs
 
@@ -118,11 +125,25 @@ class Drawing:
         return loss, means.detach()
 
     def _drawn(self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None) -> Trace:
-        trace: Trace = model(x, y=y if self.config.classes else None, noise=noise, record="last")
-        return trace
+        told = y if self.config.classes else None
+        canvas, z, mu, log_sigma, *prior = self._facts(model, x, told, noise)
+        prior_mu, prior_log_sigma = prior or (None, None)
+        drawn_by = likelihood.of(self.config)
+        return Trace(canvas, z, mu, log_sigma, prior_mu, prior_log_sigma, likelihood=drawn_by)
 
     def _judged(self, x: Tensor, trace: Trace) -> Tensor:
         return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
+
+
+def facts(
+    model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Those of a `Trace` that a loss needs: canvas, z, mu and log sigma, and P's where learned."""
+    trace: Trace = model(x, y=y, noise=noise, record="last")
+    found = [trace.canvas, trace.z, trace.mu, trace.log_sigma]
+    if trace.prior_mu is not None and trace.prior_log_sigma is not None:
+        found += [trace.prior_mu, trace.prior_log_sigma]
+    return tuple(found)
 
 
 class Classifying:
@@ -130,12 +151,14 @@ class Classifying:
 
     Args:
         classes: How many answers the network has.
+        graphs: See `TrainerConfig`.
     """
 
     beside = "error"
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, graphs: bool = False) -> None:
         self.classes = classes
+        self._answers = graphed(answers) if graphs else answers
 
     def check(self, images: Images) -> None:
         """There must be as many labels as the network has answers."""
@@ -148,12 +171,8 @@ class Classifying:
         self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
-        assert isinstance(model, Classifier)
         assert y is not None
-        if isinstance(model, GlimpseClassifier):
-            logits = model.logits(x, glimpses=glimpses)
-        else:
-            logits = model.logits(x)
+        logits = self._answers(model, x, glimpses)
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 
     def minimised(
@@ -171,12 +190,20 @@ class Classifying:
         return means[0], means.detach()
 
 
+def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:
+    """The logits of a classifier ``(T, B, classes)``."""
+    assert isinstance(model, Classifier)
+    if isinstance(model, GlimpseClassifier):
+        return model.logits(x, glimpses=glimpses)
+    return model.logits(x)
+
+
 def task_of(recipe: Recipe) -> Task:
     """What the network of a recipe is trained for."""
-    config, optim = recipe.model, recipe.optim
+    config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
-        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs)
-    return Classifying(config.classes)
+        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
+    return Classifying(config.classes, graphs)
 
 
 def _check_classes(classes: int, images: Images) -> None:

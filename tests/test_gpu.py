@@ -1,0 +1,223 @@
+"""On an NVIDIA GPU: `pytest -m gpu`. Elsewhere these tests are skipped."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from tiny import B, C, H, T, W, Z, images, noise, tiny_model
+from torch import Tensor
+from trainings import RECIPE, Spy, final_state, rows, run
+
+from drawnet import DRAW, DRAWConfig
+from drawnet.benchmark.cases import Case, ours
+from drawnet.fast import accelerate, has_compiler
+from drawnet.graphs import graphed
+from drawnet.objective import elbo, kl
+from drawnet.training import Interrupted
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here"),
+    pytest.mark.filterwarnings("ignore"),  # compilers and recorders warn of what is theirs
+]
+
+
+@pytest.fixture(autouse=True)
+def _single_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def losses(model: DRAW, x: Tensor, eps: Tensor) -> Tensor:
+    """-elbo and KL of each image, ``(2, B)``."""
+    trace = model(x, noise=eps, record="last")
+    return torch.stack([-elbo(x, trace), kl(trace).sum(0)])
+
+
+def on_gpu(**changes: Any) -> tuple[DRAW, Tensor, Tensor]:
+    """A network with images and noise for it."""
+    model = tiny_model(**changes).float().cuda()
+    return model, images().float().cuda(), noise().float().cuda()
+
+
+def step(function: Any, model: DRAW, x: Tensor, eps: Tensor) -> dict[str, Tensor]:
+    """What a function gives for a batch, and the gradient of every parameter."""
+    model.zero_grad()
+    found = function(model, x, eps)
+    found[0].mean().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"losses": found.detach(), **gradients}
+
+
+def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest relative error of any of the tensors, each measured by its norm."""
+    assert found.keys() == expected.keys()
+    return max(
+        float((found[name].cpu() - tensor.cpu()).norm() / tensor.norm().clamp(min=1e-9))
+        for name, tensor in expected.items()
+    )
+
+
+def test_a_gpu_computes_what_a_cpu_does() -> None:
+    model, x, eps = on_gpu(prior="learned")
+    found = step(losses, model, x, eps)
+    assert worst(found, step(losses, model.cpu(), x.cpu(), eps.cpu())) < 1e-4
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("prior", ["standard", "learned"])
+def test_a_recorded_step_is_the_same_step(
+    prior: str, recompute: bool, products: Literal["fp32", "bf16"]
+) -> None:
+    model, x, eps = on_gpu(prior=prior)
+    accelerate(model, compile="off", products=products, recompute=recompute)
+    recorded = graphed(losses)
+    for glimpses in (T, 1, 2, T):
+        for scale in (1.0, 0.5):
+            args = (model, scale * x, eps[:glimpses])
+            expected = step(losses, *args)
+            assert worst(step(recorded, *args), expected) < 1e-6
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
+@pytest.mark.parametrize("size", [None, 2])
+def test_without_attention_and_for_intensities(size: int | None, likelihood: str) -> None:
+    args = on_gpu(read_size=size, write_size=size, likelihood=likelihood)
+    assert worst(step(graphed(losses), *args), step(losses, *args)) < 1e-6
+
+
+def test_labels_are_seen() -> None:
+    model, x, eps = on_gpu(classes=4)
+    y = torch.arange(B, device="cuda") % 4
+
+    def told(model: DRAW, x: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        return -elbo(x, model(x, y=y, noise=eps, record="last"))
+
+    recorded = graphed(told)
+    for labels in (y, 3 - y):
+        found, expected = recorded(model, x, eps, labels), told(model, x, eps, labels)
+        assert worst({"": found.detach()}, {"": expected.detach()}) < 1e-6
+
+
+@pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton here")
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_compiled_step_can_be_recorded(recompute: bool) -> None:
+    model, x, eps = on_gpu()
+    plain = step(losses, model, x, eps)
+    accelerate(model, compile="on", recompute=recompute)
+    compiled = step(losses, model, x, eps)
+    assert worst(compiled, plain) < 1e-5
+    recorded = graphed(losses)
+    for scale in (1.0, 0.5, 1.0):
+        found = step(recorded, model, scale * x, eps)
+    assert worst(found, compiled) < 1e-6
+
+
+def test_gradients_add_up_and_results_stay() -> None:
+    model, x, eps = on_gpu()
+    recorded = graphed(losses)
+    expected = step(losses, model, torch.cat([x, x / 3]), eps.repeat(1, 2, 1))
+    model.zero_grad()
+    first = recorded(model, x, eps)
+    first[0].mean().div(2).backward()
+    kept = first.detach().clone()
+    recorded(model, x / 3, eps)[0].mean().div(2).backward()
+    assert torch.equal(first, kept)
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    del expected["losses"]
+    assert worst(found, expected) < 1e-5
+
+
+def test_what_was_overwritten_is_not_used() -> None:
+    model, x, eps = on_gpu()
+    recorded = graphed(losses)
+    first, second = (recorded(model, part, eps).sum() for part in (x, x / 2))
+    second.backward()
+    with pytest.raises(RuntimeError, match="one backward after each forward"):
+        first.backward()
+
+
+def test_recordings_that_are_not_needed_leave_the_memory() -> None:
+    model = DRAW(DRAWConfig(glimpses=8)).cuda()
+    recorded, x = graphed(losses), torch.rand(64, 1, 28, 28, device="cuda")
+    reserved = []
+    for glimpses in (8, 7, 8, 7, 8, 7, 8):
+        step(recorded, model, x, torch.randn(glimpses, 64, 100, device="cuda"))
+        torch.cuda.synchronize()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] < 1.5 * reserved[2]
+
+
+def test_weights_that_learned_elsewhere_are_seen() -> None:
+    """A network that was replayed, validated, loaded from a file and replayed again."""
+    model, x, eps = on_gpu()
+    recorded = graphed(losses)
+    step(recorded, model, x, eps)
+    with torch.no_grad():
+        recorded(model, x, eps)
+        model.load_state_dict({name: value / 2 for name, value in model.state_dict().items()})
+    assert worst(step(recorded, model, x, eps), step(losses, model, x, eps)) < 1e-6
+
+
+GPU = replace(
+    RECIPE,
+    optim=replace(RECIPE.optim, glimpse_schedule={0: 2, 1: 4}),
+    trainer=replace(RECIPE.trainer, accelerator="gpu", graphs=True),
+)
+PLAIN = replace(GPU, trainer=replace(GPU.trainer, graphs=False))
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """As many steps skipped, and weights that agree to rounding."""
+    assert [row["skipped"] for row in rows(one)] == [row["skipped"] for row in rows(other)]
+    found, expected = final_state(one)["state_dict"], final_state(other)["state_dict"]
+    assert worst(found, expected) < 1e-3
+    assert float(rows(one)[-1]["valid_loss"]) == pytest.approx(
+        float(rows(other)[-1]["valid_loss"]), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_a_training_of_recorded_steps_is_the_same_training(tmp_path: Path, strategy: str) -> None:
+    """With a longer chain on the way, and steps that are not finite."""
+    recipe = replace(GPU, trainer=replace(GPU.trainer, strategy=strategy))
+    recipe = replace(recipe, optim=replace(GPU.optim, free_bits=0.1, kl_warmup_epochs=1.0))
+    plain = replace(PLAIN, optim=recipe.optim)
+    run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
+    run(tmp_path / "graphs", Spy(nan=range(4, 6)), recipe)
+    assert_same_training(tmp_path / "graphs", tmp_path / "plain")
+
+
+def test_a_resumed_training_of_recorded_steps_is_the_unbroken_one(tmp_path: Path) -> None:
+    run(tmp_path / "unbroken", Spy(), GPU)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "resumed", Spy(kill=12), GPU)
+    run(tmp_path / "resumed", Spy(), GPU, resume=True)
+    assert_same_training(tmp_path / "resumed", tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, GPU], ids=["eager", "graphs"])
+def test_no_step_waits_for_the_gpu(tmp_path: Path, recipe: Any) -> None:
+    """PyTorch raises an error where one does. Validations and the log may wait."""
+
+    class Impatient(Spy):
+        def __call__(self, pixels: Tensor, *args: Any) -> Any:
+            steps = len(self.seen)
+            torch.cuda.set_sync_debug_mode("error" if 12 <= steps < 18 else "default")
+            return super().__call__(pixels, *args)
+
+    run(tmp_path, Impatient(fresh=False), recipe)
+
+
+@pytest.mark.parametrize("code", ["graphs", "graphs, bf16", "products alone"])
+def test_what_the_benchmark_times(code: Any) -> None:
+    config = DRAWConfig((C, H, W), T, 10, 9, Z, 2, 4)
+    call = ours(Case("part", "train", code, config, batch=B, device="cuda"))
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
