@@ -18,6 +18,7 @@ from drawnet.classify import GlimpseClassifier, nll
 from drawnet.config import ClassifierConfig
 from drawnet.graphs import graphed
 from drawnet.objective import elbo, kl
+from drawnet.training import Interrupted
 
 
 def losses(model: DRAW, x: Tensor, eps: Tensor, scale: float = 1.0) -> Tensor:
@@ -211,8 +212,11 @@ def test_a_training_of_recorded_steps_is_the_same_training(
     plain = replace(SCHEDULE, trainer=replace(SCHEDULE.trainer, graphs=False))
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
     assert recorder.recordings == 0
-    run(tmp_path / "graphs", Spy(nan=range(4, 6)), SCHEDULE)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "graphs", Spy(nan=range(4, 6), kill=12), SCHEDULE)
     assert recorder.recordings == 2
+    run(tmp_path / "graphs", Spy(), SCHEDULE, resume=True)
+    assert recorder.recordings == 3
     found, expected = rows(tmp_path / "graphs"), rows(tmp_path / "plain")
     assert [row["skipped"] for row in found] == [row["skipped"] for row in expected]
     for one, other in zip(found, expected, strict=True):
@@ -220,3 +224,11 @@ def test_a_training_of_recorded_steps_is_the_same_training(
             assert one[column] == other[column] or float(one[column]) == pytest.approx(
                 float(other[column]), rel=1e-6
             )
+
+
+def test_a_training_without_a_gpu_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "drawnet")
+    run(tmp_path / "asked", recipe=SCHEDULE)
+    assert "no CUDA graphs, without such a GPU" in caplog.messages
+    run(tmp_path / "plain", recipe=replace(SCHEDULE, trainer=RECIPE.trainer))
+    assert rows(tmp_path / "asked") == rows(tmp_path / "plain")
