@@ -135,7 +135,7 @@ class Watch(Callback):
         record(trainer, values, module)
         if trainer.is_global_zero:
             log.info(
-                "epoch %.4g of %d: validation %s, %d glimpses, %s",
+                "epoch %.4g of %d: validation %s, T = %d, %s",
                 result.step / module.steps_per_epoch,
                 module.recipe.optim.epochs,
                 result,
