@@ -16,7 +16,7 @@ from drawnet.explore import Transmission
 from drawnet.likelihood import Bernoulli, Likelihood, Logistic
 from drawnet.model import Trace
 from drawnet.objective import elbo, kl
-from drawnet.visualise import paint, plot_nats, plot_transmission, strip
+from drawnet.visualise import paint, plot_nats, plot_transmission, plots, strip
 
 T, B, Z, WRITE = 7, 3, 5, 4
 C, H, W = 3, 15, 10
@@ -226,3 +226,14 @@ def test_each_picture_sent_has_its_cost_below_it() -> None:
         x, y = text.get_position()
         assert x == left + (W - 1) / 2
         assert top + H - 1 < y < top + pitch
+
+
+@pytest.mark.parametrize(("width", "enlarge"), [(10, 8), (300, 3), (5000, 1)])
+def test_a_page_of_large_images_is_no_finer_than_can_be_seen(width: int, enlarge: int) -> None:
+    images = torch.rand(4, 1, 2, width)
+    figure, _ = plots.mosaic(images, 4, [])
+    (picture,) = figure.axes[0].get_images()
+    page = np.asarray(picture.get_array())
+    assert page.shape == (2 * enlarge, (4 * width + 3) * enlarge, 3)
+    first = page[::enlarge, ::enlarge, 0][:, :width]
+    torch.testing.assert_close(torch.from_numpy(first.copy()), images[0, 0])

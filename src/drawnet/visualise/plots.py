@@ -26,7 +26,9 @@ TEXT: dict[str, Any] = {"fontsize": 8, "color": "0.15"}
 LINE = 0.7
 """Points: the width of the line along the middle of a border."""
 ENLARGE = 8
-"""Images are stored in figures with squares of this side for pixels."""
+"""Images are stored in figures with squares of this side for pixels,"""
+MOST_PIXELS = 4096
+"""or of a smaller one where a page would be wider than this: what is finer nobody sees."""
 
 
 def strip(
@@ -111,8 +113,9 @@ def mosaic(
         between: Pixels of white between two images; `gap` of their height by default.
     """
     between = gap(images.shape[2]) if between is None else between
-    page = paint.mosaic(paint.to_pictures(images, ENLARGE), columns, between * ENLARGE)
-    height, width = page.shape[0] / ENLARGE, page.shape[1] / ENLARGE
+    enlarge = min(max(MOST_PIXELS // (columns * (images.shape[3] + between)), 1), ENLARGE)
+    page = paint.mosaic(paint.to_pictures(images, enlarge), columns, between * enlarge)
+    height, width = page.shape[0] / enlarge, page.shape[1] / enlarge
     head = 0.22 if titles else 0.0
     drawn = PAGE_WIDTH * height / width
     figure = Figure(figsize=(PAGE_WIDTH, drawn + head))
