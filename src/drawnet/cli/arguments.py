@@ -18,6 +18,7 @@ class Plain(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit 2."""
+        message = f"{message} (see {self.prog} --help)"
         fail(self.prog.removeprefix("drawnet").strip(), message, BAD_INPUT)
 
 

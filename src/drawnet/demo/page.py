@@ -129,11 +129,11 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
             with gr.Row():
                 with gr.Column(scale=0, min_width=300):
                     photo = pad("photo", lighthouse(), pen=False)
-                with gr.Column():
+                with gr.Column(min_width=280):
                     x = slider(answers.CENTRE_X, "g̃_X: left and right")
                     y = slider(answers.CENTRE_Y, "g̃_Y: up and down")
                     size = slider(answers.SIZE, "N: how many filters along each side")
-                with gr.Column():
+                with gr.Column(min_width=280):
                     width = slider(answers.WIDTH, "log σ²: how wide each filter is")
                     stride = slider(answers.STRIDE, "log δ̃: how far apart they are")
                     strength = slider(answers.INTENSITY, "log γ: how strongly they read")
