@@ -45,8 +45,8 @@ def test_the_floor_is_the_products_of_a_training_step() -> None:
     assert alone == operations(CASE)
     assert batched == 0
     training, attention = multiplied(ours(CASE))
-    outputs, inputs = shapes(CONFIG)[-1]  # of the state before the first glimpse, once more
-    assert training == operations(CASE) + 3 * 2 * B * outputs * inputs
+    outputs, inputs = shapes(CONFIG)[-1]  # and of one row, the state before the first glimpse
+    assert training == operations(CASE) + 3 * 2 * outputs * inputs
     assert attention > 0
 
 

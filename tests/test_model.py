@@ -241,7 +241,7 @@ def test_drawing_without_an_image_leaves_the_encoder_out(
     products = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
     heads = [model.decoder, model.prior, model.write_window, model.patch]
     outputs = sum(head.out_features for head in heads if head is not None)
-    assert products == 2 * B * (T * Z * 4 * DEC + (T + 1) * DEC * outputs)
+    assert products == 2 * (B * T * (Z * 4 * DEC + DEC * outputs) + DEC * outputs)
 
     fuse = model.fuse
     monkeypatch.setattr(model, "fuse", lambda y, *, encoder: fuse(y))

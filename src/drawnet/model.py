@@ -57,7 +57,7 @@ from drawnet.step import (
     Products,
     State,
     canvas_shape,
-    linear_in_h_dec,
+    in_pieces,
     patch_features,
     step,
 )
@@ -379,12 +379,14 @@ class DRAW(Pretrained):
 
     def initial_state(self, products: Products, batch: int) -> State:
         """c_0, h_enc_0, h_dec_0 and the cells, which are learned and the same for all images."""
-        canvas, h_enc, cell_enc, h_dec, cell_dec = (
+        canvas, h_enc, cell_enc, cell_dec = (
             p.expand(batch, *p.shape).contiguous()
-            for p in (self.canvas, self.h_enc, self.cell_enc, self.h_dec, self.cell_dec)
+            for p in (self.canvas, self.h_enc, self.cell_enc, self.cell_dec)
         )
-        view = linear_in_h_dec(products, h_dec)
-        return State(canvas, h_enc, cell_enc, cell_dec, view)
+        # One row, and only then a bias that may be of each image its own.
+        row = products.h_dec(self.h_dec[None], products.h_dec_bias.new_zeros(()))
+        view = (row + products.h_dec_bias).expand(batch, -1).contiguous()
+        return State(canvas, h_enc, cell_enc, cell_dec, in_pieces(products, view))
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Let c_0 show an average image, which spares the chain from drawing it.

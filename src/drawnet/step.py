@@ -127,7 +127,7 @@ def step(
     if z is None:
         z = mu + log_sigma.exp() * noise
     h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
-    view = linear_in_h_dec(products, h_dec)
+    view = in_pieces(products, products.h_dec(h_dec, products.h_dec_bias))
     canvas = state.canvas + stroke(
         view.patch, view.write_window, config.write_size, canvas_shape(config)
     )
@@ -168,9 +168,9 @@ def stroke(
     return attention.write(patch.unflatten(1, (planes, size, size)), window, height, width)
 
 
-def linear_in_h_dec(products: Products, h_dec: Tensor) -> FromDecoder:
+def in_pieces(products: Products, linear_in_h_dec: Tensor) -> FromDecoder:
     """The last product of a step, in its pieces."""
-    return FromDecoder(*products.h_dec(h_dec, products.h_dec_bias).split(products.pieces, dim=1))
+    return FromDecoder(*linear_in_h_dec.split(products.pieces, dim=1))
 
 
 def patch_features(config: DRAWConfig) -> int:
