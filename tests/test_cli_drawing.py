@@ -148,6 +148,13 @@ def test_pairs_fill_rows(count: int, in_a_row: int) -> None:
     assert pairs_in_a_row(count) == in_a_row
 
 
+def cells(page: np.ndarray, columns: int) -> np.ndarray:
+    """The images of a page at scale 1, ``(rows, columns, SIDE, SIDE, 3)``."""
+    page = np.pad(page, ((0, 4), (0, 4), (0, 0)))
+    grid = page.reshape(-1, SIDE + 4, columns, SIDE + 4, 3).swapaxes(1, 2)
+    return grid[:, :, :SIDE, :SIDE]
+
+
 @pytest.mark.parametrize("network", ["WITH", "CLASSES"])
 def test_each_image_lies_beside_its_copy(
     network: str,
@@ -162,24 +169,13 @@ def test_each_image_lies_beside_its_copy(
     )  # fmt: skip
     assert answer.code == 0
     with Image.open(tmp_path / "reconstructed.png") as picture:
-        page = np.asarray(picture.convert("L"))
-    assert page.shape == (4 * (SIDE + 4) - 4, 8 * (SIDE + 4) - 4)
+        page = cells(np.asarray(picture), 8)
+    assert len(page) == 4
     split = data.load("folder", "train", pictures, size=SIDE, channels=1)
     known = {image.numpy().tobytes() for image in split.pixels[:, 0]}
-    cells = [
-        page[top : top + SIDE, left : left + SIDE].tobytes()
-        for top in range(0, page.shape[0], SIDE + 4)
-        for left in range(0, page.shape[1], SIDE + 4)
-    ]
-    assert [cell in known for cell in cells] == [True, False] * 16
-    assert len(set(cells[::2])) == 16
-
-
-def cells(page: np.ndarray, columns: int) -> np.ndarray:
-    """The images of a page at scale 1, ``(rows, columns, SIDE, SIDE, 3)``."""
-    page = np.pad(page, ((0, 4), (0, 4), (0, 0)))
-    grid = page.reshape(-1, SIDE + 4, columns, SIDE + 4, 3).swapaxes(1, 2)
-    return grid[:, :, :SIDE, :SIDE]
+    found = [image[..., 0].tobytes() for row in page for image in row]
+    assert [image in known for image in found] == [True, False] * 16
+    assert len(set(found[::2])) == 16
 
 
 @pytest.mark.parametrize("network", ["WITH", "WITHOUT", "CLASSES"])

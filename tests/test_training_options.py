@@ -128,10 +128,10 @@ def test_free_bits_keep_latents_in_use(tmp_path: Path) -> None:
 def test_the_weight_of_the_kl_rises_from_nothing(tmp_path: Path) -> None:
     recipe = replace(RECIPE, optim=replace(RECIPE.optim, kl_warmup_epochs=2.0))
     task = Training(recipe, DRAW(RECIPE.model), STEPS_PER_EPOCH).task
-    model, (x, y) = DRAW(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))
+    model, batch = DRAW(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))
     noise = torch.randn(4, BATCH, RECIPE.model.z_size)
     for epochs, weight in ((0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)):
-        loss, means = task.minimised(model, x, y, noise, 4, epochs, lambda numbers: numbers)
+        loss, means = task.minimised(model, batch, noise, 4, epochs, lambda numbers: numbers)
         nll = means[0] - means[1]
         torch.testing.assert_close(loss, nll + weight * means[1])
 

@@ -80,12 +80,11 @@ class Training(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """What to minimise for a batch of images ``(B, C, H, W)``, in nats per image."""
-        x, y = batch
         glimpses = self.recipe.glimpses(self.epoch)
-        noise = self._noise(len(x), glimpses)
+        noise = self._noise(len(batch[0]), glimpses)
         epochs = self.global_step / self.steps_per_epoch
         loss, self._last = self.task.minimised(
-            self.model, x, y, noise, glimpses, epochs, self._average
+            self.model, batch, noise, glimpses, epochs, self._average
         )
         # A loss that is not finite makes the gradient so, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)

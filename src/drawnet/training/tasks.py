@@ -4,8 +4,9 @@ A task knows what is minimised and what is followed beside it. The rest of a tra
 for all networks.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from drawnet.baselines import ConvNet
 from drawnet.classify import Classifier, GlimpseClassifier, nll, wrong
 from drawnet.config import DRAWConfig
 from drawnet.data import Images
+from drawnet.data.images import Batch
 from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
 from drawnet.recipe import Recipe
@@ -30,7 +32,7 @@ Average: TypeAlias = Callable[[Tensor], Tensor]
 """Of numbers over the processes that share a batch."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """What a training must know of its purpose.
 
     Attributes:
@@ -39,31 +41,35 @@ class Task(Protocol):
 
     beside: str
 
+    @abstractmethod
     def check(self, images: Images) -> None:
         """Raise a `ValueError` if these images do not do."""
 
+    @abstractmethod
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> Tensor | None:
         """What is random in the network for a batch, ``(T, B, ...)``."""
 
+    @abstractmethod
     def losses(
-        self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
+        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """The loss of each image, and what is followed beside it: ``(2, B)``."""
 
     def minimised(
         self,
         model: Pretrained,
-        x: Tensor,
-        y: Tensor | None,
+        batch: Batch,
         noise: Tensor | None,
         glimpses: int,
         epochs: float,
         average: Average,
     ) -> tuple[Tensor, Tensor]:
         """What a step after so many epochs minimises, and the means of `losses` over its batch."""
+        means = self.losses(model, batch, noise, glimpses).mean(1)
+        return means[0], means.detach()
 
 
-class Drawing:
+class Drawing(Task):
     """Maximise the variational bound: the loss is -elbo, beside it stands its KL divergence.
 
     Args:
@@ -98,41 +104,40 @@ class Drawing:
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def losses(
-        self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
+        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-elbo and KL of each image, in nats: ``(2, B)``."""
-        return self._judged(x, self._drawn(model, x, y, noise))
+        return self._judged(batch, self._drawn(model, batch, noise))
 
     def minimised(
         self,
         model: Pretrained,
-        x: Tensor,
-        y: Tensor | None,
+        batch: Batch,
         noise: Tensor | None,
         glimpses: int,
         epochs: float,
         average: Average,
     ) -> tuple[Tensor, Tensor]:
         """-elbo, with its KL as `objective.training_loss` has it where that is asked for."""
-        trace = self._drawn(model, x, y, noise)
-        means = self._judged(x, trace).mean(1)
         weight = min(1.0, epochs / self.kl_warmup_epochs) if self.kl_warmup_epochs else 1.0
         if weight == 1 and self.free_bits == 0:
-            return means[0], means.detach()
+            return super().minimised(model, batch, noise, glimpses, epochs, average)
+        trace = self._drawn(model, batch, noise)
         loss = objective.training_loss(
-            x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
+            batch[0], trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
         )
-        return loss, means.detach()
+        return loss, self._judged(batch, trace).mean(1).detach()
 
-    def _drawn(self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None) -> Trace:
+    def _drawn(self, model: Pretrained, batch: Batch, noise: Tensor | None) -> Trace:
+        x, y = batch
         told = y if self.config.classes else None
         canvas, z, mu, log_sigma, *prior = self._facts(model, x, told, noise)
         prior_mu, prior_log_sigma = prior or (None, None)
         drawn_by = likelihood.of(self.config)
         return Trace(canvas, z, mu, log_sigma, prior_mu, prior_log_sigma, likelihood=drawn_by)
 
-    def _judged(self, x: Tensor, trace: Trace) -> Tensor:
-        return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
+    def _judged(self, batch: Batch, trace: Trace) -> Tensor:
+        return torch.stack([-objective.elbo(batch[0], trace), objective.kl(trace).sum(0)])
 
 
 def facts(
@@ -146,7 +151,7 @@ def facts(
     return tuple(found)
 
 
-class Classifying:
+class Classifying(Task):
     """Minimise the cross-entropy of the last answer; beside it stands how often it is wrong.
 
     Args:
@@ -168,26 +173,13 @@ class Classifying:
         """Nothing is random."""
 
     def losses(
-        self, model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None, glimpses: int
+        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
+        x, y = batch
         assert y is not None
         logits = self._answers(model, x, glimpses)
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
-
-    def minimised(
-        self,
-        model: Pretrained,
-        x: Tensor,
-        y: Tensor | None,
-        noise: Tensor | None,
-        glimpses: int,
-        epochs: float,
-        average: Average,
-    ) -> tuple[Tensor, Tensor]:
-        """The loss as it is."""
-        means = self.losses(model, x, y, noise, glimpses).mean(1)
-        return means[0], means.detach()
 
 
 def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:

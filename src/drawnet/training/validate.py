@@ -75,9 +75,9 @@ def validate(
             break
         index = torch.arange(first, min(first + size, len(images)), device=device)
         reseed(generator, module.recipe.seed, Stream.VALIDATION, number)
-        x, y = images.batch(index, generator)
-        noise = module.task.noise(generator, len(x), glimpses)
-        sums[:2] += module.task.losses(module.average, x, y, noise, glimpses).sum(1)
+        batch = images.batch(index, generator)
+        noise = module.task.noise(generator, len(index), glimpses)
+        sums[:2] += module.task.losses(module.average, batch, noise, glimpses).sum(1)
     loss, beside, stopped = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
     if stopped:
         return None
