@@ -33,10 +33,10 @@ def multiplied(call: Call) -> tuple[int, int]:
 
 def test_the_matrices_of_the_papers_network() -> None:
     assert shapes(DRAWConfig()) == [
-        (4 * 256, 2 * 2 * 2 + 256),
+        (4 * 256, 2 * 2 * 2 + 256 + 256),
         (2 * 100, 256),
-        (4 * 256, 100),
-        (4 * 256 + 4 * 256 + 5 + 5 + 25, 256),
+        (4 * 256, 100 + 256),
+        (5 + 5 + 25, 256),
     ]
 
 
@@ -45,8 +45,8 @@ def test_the_floor_is_the_products_of_a_training_step() -> None:
     assert alone == operations(CASE)
     assert batched == 0
     training, attention = multiplied(ours(CASE))
-    outputs, inputs = shapes(CONFIG)[-1]  # and of one row, the state before the first glimpse
-    assert training == operations(CASE) + 3 * 2 * outputs * inputs
+    outputs, inputs = shapes(CONFIG)[-1]  # and what is read off the state before the first glimpse
+    assert training == operations(CASE) + 3 * 2 * B * outputs * inputs
     assert attention > 0
 
 

@@ -285,7 +285,7 @@ def test_multiply_adds() -> None:
     expected = places * 8 * C * 10**2 + places * 8 * 256 + 256 * K
     assert multiply_adds(net, (C, 35, 50)) == expected
     reading = C * H * W * READ + C * H * READ**2
-    glimpse = C * READ**2 * 4 * HIDDEN
-    state = HIDDEN * (4 * HIDDEN + 5 + K)  # once more than glimpses, since h_0 counts too
+    gates = (C * READ**2 + HIDDEN) * 4 * HIDDEN
+    heads = HIDDEN * (5 + K)  # once more than glimpses, since h_0 counts too
     total = multiply_adds(small_classifier(), (C, H, W))
-    assert total == T * (reading + glimpse) + (T + 1) * state
+    assert total == T * (reading + gates) + (T + 1) * heads

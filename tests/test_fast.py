@@ -124,8 +124,8 @@ def test_when_glimpses_are_computed_again_memory_grows_by_the_state_alone() -> N
     per_glimpse = (kept_for_backward(model, T) - kept_for_backward(model, 1)) / (T - 1)
     accelerate(model, compile="off", recompute=True)
     again = (kept_for_backward(model, T) - kept_for_backward(model, 1)) / (T - 1)
-    in_h_dec = 4 * ENC + 4 * DEC + 5 + 5 + C * WRITE**2
-    state, latent = C * H * W + 2 * ENC + DEC + in_h_dec, 3 * Z
+    heads = 5 + 5 + C * WRITE**2
+    state, latent = C * H * W + 2 * ENC + 2 * DEC + heads, 3 * Z
     assert again == B * (state + latent)
     assert again < per_glimpse / 4
 

@@ -61,24 +61,17 @@ class Glimpses:
 class Products(NamedTuple):
     """The two matrix products of a glimpse: see `GlimpseClassifier.fuse`."""
 
-    glimpse: Product  # r -> gates
-    h: Product  # h -> all of FromState
-    h_bias: Tensor
-
-
-class FromState(NamedTuple):
-    """All that is linear in h, each ``(B, features)``."""
-
-    gates: Tensor  # the LSTM's own gates of the next glimpse
-    window: Tensor  # the window of the next glimpse
-    answer: Tensor  # the logits now
+    gates: Product  # [r, h] -> gates
+    heads: Product  # h -> the next window, and the answer
 
 
 class State(NamedTuple):
-    """What a glimpse hands to the next. h itself is used only through what is linear in it."""
+    """What a glimpse hands to the next, each ``(B, features)``."""
 
+    h: Tensor
     cell: Tensor
-    from_state: FromState
+    window: Tensor  # of the next glimpse
+    answer: Tensor  # the logits now
 
 
 def step(
@@ -88,16 +81,17 @@ def step(
     state: State,
 ) -> tuple[State, Float[Tensor, "batch channels size size"]]:
     """One glimpse: the state after it, and what was seen."""
-    size, view = config.read_size, state.from_state
-    patch = attention.read(x, attention.window(view.window, size, *x.shape[2:]), size)
-    h, cell = lstm(products.glimpse(patch.flatten(1), view.gates), state.cell)
-    return State(cell, linear_in_h(config, products, h)), patch
+    size = config.read_size
+    patch = attention.read(x, attention.window(state.window, size, *x.shape[2:]), size)
+    gates = products.gates(torch.cat([patch.flatten(1), state.h], dim=1))
+    h, cell = lstm(gates, state.cell)
+    return state_of(config, products, h, cell), patch
 
 
-def linear_in_h(config: ClassifierConfig, products: Products, h: Tensor) -> FromState:
-    """The last product of a glimpse, in its pieces."""
-    sizes = [4 * config.hidden_size, 5, config.classes]
-    return FromState(*products.h(h, products.h_bias).split(sizes, dim=1))
+def state_of(config: ClassifierConfig, products: Products, h: Tensor, cell: Tensor) -> State:
+    """The state, with what is read off h."""
+    window, answer = products.heads(h).split([5, config.classes], dim=1)
+    return State(h, cell, window, answer)
 
 
 class GlimpseClassifier(Pretrained):
@@ -156,17 +150,10 @@ class GlimpseClassifier(Pretrained):
             self.window.bias[4] = math.log(4)
 
     def fuse(self) -> Products:
-        """Concatenate the layers into the two matrices that a glimpse multiplies by.
-
-        Once for the whole chain: the gradient flows through the concatenation back into the layers.
-        """
-        hidden = self.config.hidden_size
-        of_r, of_h = self.lstm.weight.split([self.lstm.in_features - hidden, hidden], dim=1)
-        layers = (self.window, self.answer)
+        """The two matrices that a glimpse multiplies by, concatenated once for the whole chain."""
         return Products(
-            glimpse=Product.of(of_r, self.precision),
-            h=Product.of(torch.cat([of_h, *(layer.weight for layer in layers)]), self.precision),
-            h_bias=torch.cat([self.lstm.bias, *(layer.bias for layer in layers)]),
+            gates=Product.of(self.lstm.weight, self.lstm.bias, self.precision),
+            heads=Product.joined([self.window, self.answer], self.precision),
         )
 
     def forward(
@@ -193,18 +180,17 @@ class GlimpseClassifier(Pretrained):
             state, patch = self.step(products, x, states[-1])
             states.append(state)
             patches.append(patch)
-        params = torch.stack([state.from_state.window for state in states[:-1]])
+        params = torch.stack([state.window for state in states[:-1]])
         return Glimpses(
-            logits=torch.stack([state.from_state.answer for state in states[1:]]),
+            logits=torch.stack([state.answer for state in states[1:]]),
             window=attention.window(params, self.config.read_size, *x.shape[2:]),
             patches=torch.stack(patches),
         )
 
     def initial_state(self, products: Products, batch: int) -> State:
         """h_0 and its cell, which are learned and the same for all images."""
-        view = linear_in_h(self.config, products, self.h[None])
-        cell, *pieces = (start.expand(batch, -1).contiguous() for start in (self.cell[None], *view))
-        return State(cell, FromState(*pieces))
+        h, cell = (start.expand(batch, -1).contiguous() for start in (self.h, self.cell))
+        return state_of(self.config, products, h, cell)
 
     def logits(
         self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None

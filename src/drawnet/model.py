@@ -57,8 +57,8 @@ from drawnet.step import (
     Products,
     State,
     canvas_shape,
-    in_pieces,
     patch_features,
+    read_off,
     step,
 )
 from drawnet.weights import Pretrained
@@ -186,8 +186,8 @@ class DRAW(Pretrained):
                 self.write_window.bias[2] = 2 * math.log(delta / 2)
                 self.write_window.bias[4] = -2 * math.log(max(delta, 1))
 
-    def fuse(self, y: Int64[Tensor, " batch"] | None = None, *, encoder: bool = True) -> Products:
-        """Concatenate the layers into the four matrices that a step multiplies by.
+    def fuse(self, y: Int64[Tensor, " batch"] | None = None) -> Products:
+        """The four matrices that a step multiplies by, concatenated from the layers.
 
         Once for the whole chain: the gradient flows through the concatenation back into the layers.
         A label is an input of the LSTMs that stays the same for the whole chain, so it amounts to a
@@ -195,41 +195,21 @@ class DRAW(Pretrained):
 
         Args:
             y: The labels, for a network of several classes.
-            encoder: Whether there will be an image to encode. Without one, half of what is linear
-                in h_dec is not asked for.
         """
-        rows = None if encoder else 0
-        enc, dec, classes = self.config.enc_size, self.config.dec_size, self.config.classes
-        r = self.encoder.in_features - dec - enc - classes
-        of_r, of_h_dec, of_h_enc, of_y = self.encoder.weight[:rows].split(
-            [r, dec, enc, classes], dim=1
-        )
-        of_z, of_own, decoder_of_y = self.decoder.weight.split(
-            [self.config.z_size, dec, classes], dim=1
-        )
-        read_window = self.read_window if encoder else None
-        heads = (self.prior, read_window, self.write_window, self.patch)
-        parts = [
-            (of_own, self.decoder.bias),
-            (of_h_dec, self.encoder.bias[:rows]),
-            *(None if head is None else (head.weight, head.bias) for head in heads),
-        ]
-        weights, biases = zip(*(part for part in parts if part is not None), strict=True)
-        of_latent = torch.cat([self.mu.weight, self.log_sigma.weight])
-        bias = torch.cat(biases)
-        if y is not None:
-            gates = torch.cat([decoder_of_y, of_y])
-            by_label = F.one_hot(y, classes).to(gates.dtype) @ gates.t()
-            bias = bias + F.pad(by_label, (0, len(bias) - len(gates)))
+        heads = (self.prior, self.read_window, self.write_window, self.patch)
         return Products(
-            encoder=Product.of(torch.cat([of_r, of_h_enc], dim=1), self.precision),
-            latent=Product.of(of_latent, self.precision),
-            decoder=Product.of(of_z, self.precision),
-            h_dec=Product.of(torch.cat(weights), self.precision),
-            latent_bias=torch.cat([self.mu.bias, self.log_sigma.bias]),
-            h_dec_bias=bias,
-            pieces=[0 if part is None else len(part[1]) for part in parts],
+            encoder=self._gates(self.encoder, y),
+            latent=Product.joined([self.mu, self.log_sigma], self.precision),
+            decoder=self._gates(self.decoder, y),
+            heads=Product.joined([head for head in heads if head is not None], self.precision),
         )
+
+    def _gates(self, layer: nn.Linear, y: Tensor | None) -> Product:
+        weight, bias, classes = layer.weight, layer.bias, self.config.classes
+        if y is not None:
+            weight, of_y = weight.split([layer.in_features - classes, classes], dim=1)
+            bias = bias + F.one_hot(y, classes).to(of_y.dtype) @ of_y.t()
+        return Product.of(weight, bias, self.precision)
 
     def forward(
         self,
@@ -316,11 +296,11 @@ class DRAW(Pretrained):
             raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
 
         y = self._checked(y, batch)
-        products = self.fuse(y, encoder=x is not None)
+        products = self.fuse(y)
         state = self.initial_state(products, batch)
         states, latents, priors = [state], [], []
         for t, noise_t in enumerate(noise):
-            priors.append(state.from_decoder.prior)
+            priors.append(state.heads.prior)
             z = given[t] if given is not None and t < len(given) else None
             state, latent = self.step(products, x, state, noise_t, z)
             latents.append(latent)
@@ -344,12 +324,12 @@ class DRAW(Pretrained):
             return trace
         _, height, width = self.config.image_shape
         if (size := self.config.read_size) is not None and x is not None:
-            params = torch.stack([s.from_decoder.read_window for s in states[:-1]])
+            params = torch.stack([s.heads.read_window for s in states[:-1]])
             window = attention.window(params, size, height, width)
             trace = replace(trace, read_window=window, read_size=size)
         if (size := self.config.write_size) is not None:
-            params = torch.stack([s.from_decoder.write_window for s in states[1:]])
-            patch = torch.stack([s.from_decoder.patch for s in states[1:]])
+            params = torch.stack([s.heads.write_window for s in states[1:]])
+            patch = torch.stack([s.heads.patch for s in states[1:]])
             trace = replace(
                 trace,
                 write_window=attention.window(params, size, height, width),
@@ -379,14 +359,12 @@ class DRAW(Pretrained):
 
     def initial_state(self, products: Products, batch: int) -> State:
         """c_0, h_enc_0, h_dec_0 and the cells, which are learned and the same for all images."""
-        canvas, h_enc, cell_enc, cell_dec = (
+        canvas, h_enc, cell_enc, h_dec, cell_dec = (
             p.expand(batch, *p.shape).contiguous()
-            for p in (self.canvas, self.h_enc, self.cell_enc, self.cell_dec)
+            for p in (self.canvas, self.h_enc, self.cell_enc, self.h_dec, self.cell_dec)
         )
-        # One row, and only then a bias that may be of each image its own.
-        row = products.h_dec(self.h_dec[None], products.h_dec_bias.new_zeros(()))
-        view = (row + products.h_dec_bias).expand(batch, -1).contiguous()
-        return State(canvas, h_enc, cell_enc, cell_dec, in_pieces(products, view))
+        heads = read_off(self.config, products, h_dec)
+        return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads)
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
         """Let c_0 show an average image, which spares the chain from drawing it.

@@ -1,38 +1,45 @@
 """One glimpse of DRAW, as a pure function of the state before it: `step`.
 
 The layers of the network are separate and named as in the paper, in `drawnet.DRAW`. What runs here
-is four matrix products joined by pieces without weights, with everything that is linear in h_dec
-(the decoder's own recurrence, the encoder's view of it, the prior, both windows and the patch) in
-one of them. The notation is that of `drawnet.model`.
+is four matrix products joined by pieces without weights: those of the two LSTMs, each of all that
+it sees at once, and those of mu and log sigma and of everything else that is linear in h_dec (the
+prior, both windows and the patch). The notation is that of `drawnet.model`.
 """
 
 from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from drawnet import attention, likelihood
 from drawnet.config import DRAWConfig
 
 
 class Product(NamedTuple):
-    """A matrix that is used at every step, and its copy in the precision to multiply in."""
+    """A matrix and a bias that are used at every step, and how precisely to multiply."""
 
     weight: Tensor
-    rounded: Tensor | None  # None: multiply in the weight's own precision
+    bias: Tensor  # (features,), or of each image its own
+    rounded: Tensor | None  # the weight in lower precision; None: multiply in its own
 
-    def __call__(self, x: Tensor, plus: Tensor) -> Tensor:
-        """``plus + x W^T``."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x W^T + b``."""
         if self.rounded is None:
-            return torch.addmm(plus, x, self.weight.t())
+            return torch.addmm(self.bias, x, self.weight.t())
         product: Tensor = LowPrecision.apply(x, self.weight, self.rounded)  # type: ignore[no-untyped-call]
-        return plus + product
+        return product + self.bias
 
     @classmethod
-    def of(cls, weight: Tensor, precision: torch.dtype | None) -> Self:
+    def of(cls, weight: Tensor, bias: Tensor, precision: torch.dtype | None) -> Self:
         """A matrix to multiply by with operands rounded to ``precision``, or not rounded."""
-        return cls(weight, None if precision is None else weight.detach().to(precision))
+        return cls(weight, bias, None if precision is None else weight.detach().to(precision))
+
+    @classmethod
+    def joined(cls, layers: list[nn.Linear], precision: torch.dtype | None) -> Self:
+        """Layers with the same input, as one."""
+        weight = torch.cat([layer.weight for layer in layers])
+        return cls.of(weight, torch.cat([layer.bias for layer in layers]), precision)
 
 
 class LowPrecision(torch.autograd.Function):
@@ -54,23 +61,15 @@ class LowPrecision(torch.autograd.Function):
 class Products(NamedTuple):
     """The four matrix products of a step: see `DRAW.fuse`."""
 
-    encoder: Product  # [r, h_enc] -> gates
+    encoder: Product  # [r, h_dec, h_enc] -> gates
     latent: Product  # h_enc -> mu, log sigma
-    decoder: Product  # z -> gates
-    h_dec: Product  # h_dec -> all of FromDecoder
-    latent_bias: Tensor
-    h_dec_bias: Tensor
-    pieces: list[int]  # the features of each piece of FromDecoder
+    decoder: Product  # [z, h_dec] -> gates
+    heads: Product  # h_dec -> all of Heads
 
 
-class FromDecoder(NamedTuple):
-    """All that is linear in h_dec, each ``(B, features)``: the pieces of the last product.
+class Heads(NamedTuple):
+    """What is read off h_dec, each ``(B, features)``."""
 
-    Without an image the encoder and its window have no features.
-    """
-
-    decoder: Tensor  # its own gates of the next step
-    encoder: Tensor  # the encoder's gates of the next step
     prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
     read_window: Tensor  # the next window to read through; no features without attention
     write_window: Tensor  # the window to write through now; no features without attention
@@ -78,13 +77,14 @@ class FromDecoder(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step hands to the next. h_dec itself is used only through what is linear in it."""
+    """What a step hands to the next."""
 
     canvas: Tensor
     h_enc: Tensor
     cell_enc: Tensor
+    h_dec: Tensor
     cell_dec: Tensor
-    from_decoder: FromDecoder
+    heads: Heads
 
 
 class Latent(NamedTuple):
@@ -113,25 +113,25 @@ def step(
         noise: A standard normal sample, which makes z.
         z: Latents to use as they are, instead of sampling them.
     """
-    view, h_enc, cell_enc = state.from_decoder, state.h_enc, state.cell_enc
+    canvas, h_enc, cell_enc, h_dec, cell_dec, heads = state
     if x is not None:
-        mean = likelihood.of(config).mean(state.canvas)
-        r = glimpse(x, mean, view.read_window, config.read_size)
-        gates = products.encoder(torch.cat([r, h_enc], dim=1), view.encoder)
+        mean = likelihood.of(config).mean(canvas)
+        r = glimpse(x, mean, heads.read_window, config.read_size)
+        gates = products.encoder(torch.cat([r, h_dec, h_enc], dim=1))
         h_enc, cell_enc = lstm(gates, cell_enc)
-        mu, log_sigma = products.latent(h_enc, products.latent_bias).chunk(2, dim=1)
+        mu, log_sigma = products.latent(h_enc).chunk(2, dim=1)
     elif config.prior == "learned":
-        mu, log_sigma = view.prior.chunk(2, dim=1)
+        mu, log_sigma = heads.prior.chunk(2, dim=1)
     else:
         mu, log_sigma = torch.zeros_like(noise), torch.zeros_like(noise)
     if z is None:
         z = mu + log_sigma.exp() * noise
-    h_dec, cell_dec = lstm(products.decoder(z, view.decoder), state.cell_dec)
-    view = in_pieces(products, products.h_dec(h_dec, products.h_dec_bias))
-    canvas = state.canvas + stroke(
-        view.patch, view.write_window, config.write_size, canvas_shape(config)
+    h_dec, cell_dec = lstm(products.decoder(torch.cat([z, h_dec], dim=1)), cell_dec)
+    heads = read_off(config, products, h_dec)
+    canvas = canvas + stroke(
+        heads.patch, heads.write_window, config.write_size, canvas_shape(config)
     )
-    return State(canvas, h_enc, cell_enc, cell_dec, view), Latent(z, mu, log_sigma)
+    return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads), Latent(z, mu, log_sigma)
 
 
 def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,9 +168,15 @@ def stroke(
     return attention.write(patch.unflatten(1, (planes, size, size)), window, height, width)
 
 
-def in_pieces(products: Products, linear_in_h_dec: Tensor) -> FromDecoder:
+def read_off(config: DRAWConfig, products: Products, h_dec: Tensor) -> Heads:
     """The last product of a step, in its pieces."""
-    return FromDecoder(*linear_in_h_dec.split(products.pieces, dim=1))
+    sizes = [
+        2 * config.z_size if config.prior == "learned" else 0,
+        5 if config.read_size is not None else 0,
+        5 if config.write_size is not None else 0,
+        patch_features(config),
+    ]
+    return Heads(*products.heads(h_dec).split(sizes, dim=1))
 
 
 def patch_features(config: DRAWConfig) -> int:

@@ -198,7 +198,7 @@ def shapes(config: DRAWConfig) -> list[tuple[int, int]]:
     """(outputs, inputs) of the matrices that a step multiplies by."""
     with torch.device("meta"):
         fused = DRAW(config).fuse()
-    products = (fused.encoder, fused.latent, fused.decoder, fused.h_dec)
+    products = (fused.encoder, fused.latent, fused.decoder, fused.heads)
     return [(len(product.weight), product.weight.shape[1]) for product in products]
 
 
