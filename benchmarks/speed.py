@@ -1,6 +1,6 @@
 """The table of docs/performance.md on this machine: `make bench`.
 
-    python benchmarks/speed.py [--quick] [--json FILE]
+    python benchmarks/speed.py [--quick] [--part NAME]... [--json FILE]
 
 The plain code in it is `examples/draw_in_100_lines.py`, run as it is.
 """
@@ -59,13 +59,18 @@ def main() -> None:
     """Measure, show the table, and save it if asked to."""
     parser = argparse.ArgumentParser(description="Measure the speed of drawnet on this machine.")
     parser.add_argument("--quick", action="store_true", help="a minute or two, not many")
+    what = "only this part of the table, such as 'training step'; may be given several times"
+    parser.add_argument("--part", action="append", default=[], metavar="NAME", help=what)
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the table as JSON, too")
     asked = parser.parse_args()
 
     def tell(part: str, done: int, total: int) -> None:
         print(f"{part}: {done} of {total} cases done", file=sys.stderr, flush=True)
 
-    report = benchmark(quick=asked.quick, plain=plain, progress=tell)
+    try:
+        report = benchmark(quick=asked.quick, parts=asked.part, plain=plain, progress=tell)
+    except ValueError as error:
+        parser.error(str(error))
     print(text(report))
     if asked.json is not None:
         asked.json.write_text(to_json(report))

@@ -13,7 +13,18 @@ from tiny import CONFIG, B, T
 from torch.utils.flop_counter import FlopCounterMode
 
 from drawnet import DRAWConfig
-from drawnet.benchmark import Case, Machine, Report, Timing, cases, measure, plan, text, to_json
+from drawnet.benchmark import (
+    Case,
+    Machine,
+    Report,
+    Timing,
+    benchmark,
+    cases,
+    measure,
+    plan,
+    text,
+    to_json,
+)
 from drawnet.benchmark.cases import Call, operations, ours, shapes
 from drawnet.benchmark.clock import peak_memory
 from drawnet.benchmark.report import gpu
@@ -212,3 +223,10 @@ def test_the_plain_code_is_asked_for_the_same_work(speed: ModuleType) -> None:
     drawn = speed.plain(replace(CASE, task="generate"))()
     assert len(drawn) == T
     assert drawn[-1].shape == (B, *CONFIG.image_shape)
+
+
+def test_a_part_of_the_table_by_name() -> None:
+    report = benchmark(quick=True, device="cpu", parts=["images"])
+    assert [timing.case.part for timing in report.timings] == ["images"]
+    with pytest.raises(ValueError, match=r"part must be one of training step, .*, got 'image'"):
+        benchmark(parts=["image"])

@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -65,6 +65,7 @@ def benchmark(
     *,
     quick: bool = False,
     device: str | None = None,
+    parts: Collection[str] = (),
     plain: Prepare | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
@@ -76,11 +77,21 @@ def benchmark(
     Args:
         quick: A chain of 8 glimpses, few rounds and few sizes: a minute or two, not many.
         device: By default the GPU if there is one.
+        parts: The parts of the table to measure, by name; by default all.
         plain: Prepares the plain code to compare with; without it its rows are left out.
         progress: Called with what is being timed, the cases done, and their number.
+
+    Raises:
+        ValueError: If there is no part of such a name.
+        RuntimeError: If the process of a case fails.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cases = plan(device, quick=quick, with_plain=plain is not None)
+    known = list(dict.fromkeys(case.part for case in cases))
+    for part in parts:
+        if part not in known:
+            raise ValueError(f"part must be one of {', '.join(known)}, got {part!r}")
+    cases = [case for case in cases if not parts or case.part in parts]
     return measure(cases, rounds=3 if quick else 15, plain=plain, progress=progress)
 
 
