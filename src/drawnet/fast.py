@@ -32,9 +32,8 @@ def accelerate(
     Args:
         model: The model, already on the device that it will run on. One without glimpses is left as
             it is.
-        compile: Compile the step with `torch.compile`, which takes 10 to 20 seconds once and is
-            cached on disk. ``"auto"`` does where there is a compiler and only for training;
-            ``"on"`` without gradients, too, which pays in evaluations of many minutes.
+        compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
+            once and is cached on disk. ``"auto"`` does where there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
             bfloat16, and nothing else: about twice the rate where the processor has it, and another
             0.1 % of noise in the gradient. ``"auto"`` does on a CPU that has it.
@@ -61,7 +60,7 @@ def accelerate(
     if device == "cpu" and onednn and products == "fp32" and route_to_onednn():
         said.append("matrix products by oneDNN")
     if compile == "on" or (compile == "auto" and has_compiler(device)):
-        model.step = compiled(model.step, for_training_only=compile == "auto")
+        model.step = compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
         said.append(
@@ -73,13 +72,12 @@ def accelerate(
     return said
 
 
-def compiled(step: Callable[..., Any], *, for_training_only: bool = True) -> Callable[..., Any]:
-    """The step compiled, perhaps only where gradients are wanted: few other calls pay for it."""
+def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step compiled where gradients are wanted; elsewhere compiling would not pay."""
     fast = torch.compile(step, dynamic=False)
 
     def choose(*args: Any, **kwargs: Any) -> Any:
-        plain = for_training_only and not torch.is_grad_enabled()
-        return (step if plain else fast)(*args, **kwargs)
+        return (fast if torch.is_grad_enabled() else step)(*args, **kwargs)
 
     return choose
 
