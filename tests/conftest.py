@@ -1,11 +1,13 @@
-"""What all tests share: double precision, one thread, and the real data where it is at hand."""
+"""What all tests share: double precision, one thread, real data where it is at hand, commands."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Answer, run
 
 # The suite runs a process a core; more threads than cores would wait for each other.
 torch.set_num_threads(1)
@@ -39,3 +41,9 @@ def data_dir() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return REAL_DATA
+
+
+@pytest.fixture
+def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command in this process."""
+    return partial(run, capfd)

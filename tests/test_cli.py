@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import Answer, run
+from commands import Answer
 from PIL import Image
 
 from drawnet import DRAW, __version__, cli
@@ -23,12 +22,6 @@ data: {name: folder, options: {size: 9, channels: 1}}
 optim: {lr: 0.01, batch_size: 7, epochs: 2}
 trainer: {accelerator: cpu, threads: 1, compile: 'off', tensorboard: false}
 """
-
-
-@pytest.fixture
-def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Run a command in this process."""
-    return partial(run, capfd)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """Drawings, figures and walks from the command line."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commands import SIDE, Answer, T, run, save_classifier, save_drawer, save_pictures
+from commands import SIDE, Answer, T, save_classifier, save_drawer, save_pictures
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from tiny import seeded
@@ -20,12 +19,6 @@ from drawnet.data.lighthouse import lighthouse
 from drawnet.visualise import grid, render
 
 BEGINS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-
-
-@pytest.fixture
-def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Run a command in this process."""
-    return partial(run, capfd)
 
 
 @pytest.fixture(scope="module")

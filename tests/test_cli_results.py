@@ -3,13 +3,12 @@
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import SIDE, Answer, T, run, save_classifier, save_drawer, save_pictures
+from commands import SIDE, Answer, T, save_classifier, save_drawer, save_pictures
 
 import drawnet.benchmark as drawnet_benchmark
 import drawnet.demo as drawnet_demo
@@ -19,12 +18,6 @@ from drawnet.config import ConvNetConfig
 
 COUNT = 300
 """Of pictures, about a tenth of which are for testing."""
-
-
-@pytest.fixture
-def drawnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Run a command in this process."""
-    return partial(run, capfd)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`drawnet figure`: the figures of the paper, from weights or a photo of one's own."""
+"""`drawnet figure`: the figures of the paper and curves, from weights, runs or a photo."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -73,6 +73,10 @@ def figure(argv: Sequence[str]) -> None:
     add_weights(each)
     add_data(each)
     add_number(each, "count", 1, 10_000, 500, "images to average over, or all if fewer")
+
+    what = "how trainings went: loss or error on training and validation images"
+    each = _add(kinds, "curves", what, curves)
+    each.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
 
     asked = parser.parse_args(argv)
     asked.out = asked.out or Path("out", f"figure-{asked.figure}.png")
@@ -171,6 +175,14 @@ def nats(asked: argparse.Namespace) -> None:
 
     x, y, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
     save_figure(visualise.plot_nats(model(x, y=y, generator=generator), x), asked.out, asked.dpi)
+
+
+def curves(asked: argparse.Namespace) -> None:
+    """Learning curves."""
+    from drawnet import visualise
+
+    page = visualise.plot_curves([visualise.read_curve(run) for run in asked.runs])
+    save_figure(page, asked.out, asked.dpi)
 
 
 def _add(

@@ -5,6 +5,7 @@ figure; none shows or prints anything, and only `save_animation` writes a file.
 """
 
 from drawnet.visualise.animation import animate, save_animation
+from drawnet.visualise.curves import plot_curves, read_curve
 from drawnet.visualise.paint import cover, grid
 from drawnet.visualise.plots import plot_nats, plot_transmission, strip
 from drawnet.visualise.rendering import refine, render
@@ -13,8 +14,10 @@ __all__ = [
     "animate",
     "cover",
     "grid",
+    "plot_curves",
     "plot_nats",
     "plot_transmission",
+    "read_curve",
     "refine",
     "render",
     "save_animation",

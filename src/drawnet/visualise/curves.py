@@ -1,0 +1,101 @@
+"""Learning curves: how trainings went, from the ``metrics.csv`` of their run folders."""
+
+import csv
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from drawnet.visualise.plots import PAGE_WIDTH, TEXT
+
+
+class Curve(NamedTuple):
+    """How a training went.
+
+    Attributes:
+        name: Of the run.
+        unit: What was followed: ``"nats per image"``, or ``"wrong answers in %"`` of a classifier.
+        training: (step, value) for every some steps, means over these.
+        validation: (step, value) after each epoch.
+        lengthened: (step, T) where the number of glimpses changed.
+    """
+
+    name: str
+    unit: str
+    training: list[tuple[int, float]]
+    validation: list[tuple[int, float]]
+    lengthened: list[tuple[int, int]]
+
+
+def read_curve(run: Path) -> Curve:
+    """The curve of a run folder.
+
+    Raises:
+        ValueError: If there is no table of numbers, or no number in it.
+    """
+    path = run / "metrics.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        wrong = any(row["valid_error"] or row["error"] for row in rows)
+        column, scale = ("error", 100) if wrong else ("loss", 1)
+
+        def values(name: str) -> list[tuple[int, float]]:
+            return [(int(row["step"]), scale * float(row[name])) for row in rows if row[name]]
+
+        training, validation = values(column), values(f"valid_{column}")
+        lengths = [(int(row["step"]), int(row["glimpses"])) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        message = f"{run}: expected a run folder with its metrics.csv, got {error!r}"
+        raise ValueError(message) from error
+    if not training:
+        raise ValueError(f"{path}: expected numbers of at least some steps, got none")
+    lengthened = [after for before, after in pairwise(lengths) if before[1] != after[1]]
+    unit = "wrong answers in %" if wrong else "nats per image"
+    return Curve(run.name, unit, training, validation, lengthened)
+
+
+def plot_curves(curves: Sequence[Curve]) -> Figure:
+    """Loss or error by steps: thin on the batches of training, thick on the validation images.
+
+    The steep beginning is cut off. A dotted line says where a chain was lengthened, if there is
+    one training alone.
+
+    Raises:
+        ValueError: If there is no curve, or they are of different units.
+    """
+    units = {curve.unit for curve in curves}
+    if len(units) != 1:
+        raise ValueError(f"expected curves of one unit, got {sorted(units)}")
+    figure = Figure(figsize=(PAGE_WIDTH, 2.8), layout="constrained")
+    axes = figure.subplots()
+    shown = []
+    for number, curve in enumerate(curves):
+        colour = f"C{number}"
+        axes.plot(*zip(*curve.training, strict=True), color=colour, linewidth=0.6, alpha=0.5)
+        late = [value for _, value in curve.training[len(curve.training) // 10 :]]
+        label = curve.name
+        if curve.validation:
+            axes.plot(*zip(*curve.validation, strict=True), color=colour, linewidth=1.6)
+            label += f": {curve.validation[-1][1]:.2f}"
+            late += [value for _, value in curve.validation]
+        axes.plot([], [], color=colour, linewidth=1.6, label=label)
+        shown += late
+    if len(curves) == 1:
+        for step, glimpses in curves[0].lengthened:
+            axes.axvline(step, color="0.6", linewidth=0.8, linestyle=":")
+            at = (step, 1.0)
+            axes.annotate(
+                f" T = {glimpses}", at, xycoords=("data", "axes fraction"), va="top", **TEXT
+            )
+    low, high = min(shown), max(shown)
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("steps", **TEXT)
+    axes.set_ylabel(units.pop(), **TEXT)
+    axes.legend(frameon=False, fontsize=8, labelcolor="0.15", loc="upper right")
+    axes.tick_params(labelsize=8, color="0.5", labelcolor="0.15")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

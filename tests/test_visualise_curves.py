@@ -1,0 +1,89 @@
+"""Learning curves from what trainings have written."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Answer
+
+from drawnet.training.log import COLUMNS
+from drawnet.visualise import plot_curves, read_curve
+
+STEPS = 40
+
+
+def trained(folder: Path, *, error: bool = False, validations: bool = True) -> Path:
+    """A run folder with losses of 1000 / step (of a classifier: errors), T = 2 and later 3."""
+    folder.mkdir()
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for step in range(1, STEPS + 1):
+            row: dict[str, Any] = {"step": step, "glimpses": 2 if step < 30 else 3}
+            writer.writerow(row | {"error" if error else "loss": 1000 / step, "loss": 1000 / step})
+            if validations and step % 10 == 0:
+                facts = {"valid_loss": 500 / step} | ({"valid_error": 0.5 / step} if error else {})
+                writer.writerow(row | facts)
+    return folder
+
+
+def test_losses_and_where_the_chain_grew(tmp_path: Path) -> None:
+    curve = read_curve(trained(tmp_path / "run"))
+    assert (curve.name, curve.unit) == ("run", "nats per image")
+    assert curve.training == [(step, 1000 / step) for step in range(1, STEPS + 1)]
+    assert curve.validation == [(step, 500 / step) for step in (10, 20, 30, 40)]
+    assert curve.lengthened == [(30, 3)]
+
+    (axes,) = plot_curves([curve]).axes
+    drawn = [line.get_xydata() for line in axes.lines]
+    np.testing.assert_allclose(np.asarray(drawn[0]), curve.training)
+    np.testing.assert_allclose(np.asarray(drawn[1]), curve.validation)
+    assert [text.get_text().strip() for text in axes.texts] == ["T = 3"]
+    assert axes.get_ylabel() == "nats per image"
+    low, high = axes.get_ylim()
+    assert low < 500 / 40
+    assert 1000 / 5 < high < 1000 / 2, "the steep beginning is cut off"
+
+
+def test_errors_of_classifiers_are_in_percent(tmp_path: Path) -> None:
+    curve = read_curve(trained(tmp_path / "run", error=True))
+    assert curve.unit == "wrong answers in %"
+    assert curve.training[0] == (1, 100_000)
+    assert curve.validation[-1] == (40, pytest.approx(100 * 0.5 / 40))
+
+
+def test_several_trainings_side_by_side(tmp_path: Path) -> None:
+    """Each has its colour, and the number that it came to; one may not be validated yet."""
+    one, other = trained(tmp_path / "one"), trained(tmp_path / "other", validations=False)
+    (axes,) = plot_curves([read_curve(one), read_curve(other)]).axes
+    assert not axes.texts
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["one: 12.50", "other"]
+    classifier = read_curve(trained(tmp_path / "classifier", error=True))
+    with pytest.raises(ValueError, match="curves of one unit, got"):
+        plot_curves([read_curve(one), classifier])
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    for text, message in (
+        (None, "expected a run folder with its metrics.csv"),
+        ("a,b\n1,2\n", "expected a run folder with its metrics.csv"),
+        (",".join(COLUMNS) + "\n1,0,2,many\n", "expected a run folder with its metrics.csv"),
+        (",".join(COLUMNS) + "\n", "expected numbers of at least some steps, got none"),
+    ):
+        if text is not None:
+            (tmp_path / "metrics.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_curve(tmp_path)
+
+
+def test_from_the_command_line(drawnet: Callable[..., Answer], tmp_path: Path) -> None:
+    one, other, file = trained(tmp_path / "a"), trained(tmp_path / "b"), tmp_path / "curves.svg"
+    assert drawnet("figure", "curves", one, other, "--out", file) == Answer(0, f"{file}\n", "")
+    assert file.read_text().startswith("<?xml")
+    answer = drawnet("figure", "curves", tmp_path, "--out", file)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
