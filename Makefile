@@ -14,7 +14,8 @@ quickstart: $(VENV)/installed  ## train on digits that the program draws, evalua
 	$(BIN)/drawnet evaluate $(OUT)/run
 	$(BIN)/drawnet generate $(OUT)/run --out $(OUT)
 	$(BIN)/drawnet reconstruct $(OUT)/run --out $(OUT)
-	@echo "Pictures: $$(ls $(OUT)/*.png $(OUT)/*.gif | tr '\n' ' ')"
+	$(BIN)/drawnet generate mnist --out $(OUT)/mnist
+	@echo "Pictures: $$(ls $(OUT)/*.png $(OUT)/*.gif $(OUT)/mnist/* | tr '\n' ' ')"
 
 test: $(VENV)/installed-dev  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n auto $(PYTEST)
