@@ -48,6 +48,15 @@ def test_losses_and_where_the_chain_grew(tmp_path: Path) -> None:
     assert 1000 / 5 < high < 1000 / 2, "the steep beginning is cut off"
 
 
+def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run")
+    whole = read_curve(run)
+    with (run / "metrics.csv").open("a", newline="") as file:
+        row = {"step": STEPS + 1, "glimpses": 3, "loss": "nan", "valid_loss": "inf"}
+        csv.DictWriter(file, COLUMNS).writerow(row)
+    assert read_curve(run) == whole
+
+
 def test_errors_of_classifiers_are_in_percent(tmp_path: Path) -> None:
     curve = read_curve(trained(tmp_path / "run", error=True))
     assert curve.unit == "wrong answers in %"

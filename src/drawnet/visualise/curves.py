@@ -1,6 +1,7 @@
 """Learning curves: how trainings went, from the ``metrics.csv`` of their run folders."""
 
 import csv
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +18,8 @@ class Curve(NamedTuple):
     Attributes:
         name: Of the run.
         unit: What was followed: ``"nats per image"``, or ``"wrong answers in %"`` of a classifier.
-        training: (step, value) for every some steps, means over these.
-        validation: (step, value) after each epoch.
+        training: (step, value) every so many steps, means over these, where finite.
+        validation: (step, value) after each epoch, where finite.
         lengthened: (step, T) where the number of glimpses changed.
     """
 
@@ -43,7 +44,8 @@ def read_curve(run: Path) -> Curve:
         column, scale = ("error", 100) if wrong else ("loss", 1)
 
         def values(name: str) -> list[tuple[int, float]]:
-            return [(int(row["step"]), scale * float(row[name])) for row in rows if row[name]]
+            found = [(int(row["step"]), scale * float(row[name])) for row in rows if row[name]]
+            return [(step, value) for step, value in found if math.isfinite(value)]
 
         training, validation = values(column), values(f"valid_{column}")
         lengths = [(int(row["step"]), int(row["glimpses"])) for row in rows]
