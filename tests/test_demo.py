@@ -268,6 +268,17 @@ def test_a_network_of_several_classes_shows_each_and_finds_out_what_it_copies() 
     assert copy.words.startswith(f"**{nats:.1f} nats** in all")
 
 
+def test_a_class_is_drawn_alone() -> None:
+    model = digits_model(classes=3)
+    film = answers.draw(model, 5, 4, 2, False, False, "2")
+    drawn = model.generate(4, y=torch.full((4,), 2), generator=seeded(5), glimpses=2)
+    frames = animate(drawn, scale=answers.fit(model, 2), windows=False)
+    assert film.frames[-1] == frames[-1]
+    for other in ("3", "-1", 2, None, [], "x" * 10**6):
+        with pytest.raises(ValueError, match="class must be one of each in turn, 0, 1, 2, got"):
+            answers.draw(model, 5, 4, 2, False, False, other)
+
+
 def test_a_network_of_colours_copies_a_photo() -> None:
     copy = answers.copy(tiny_model(), PHOTO, False, 0, 2)
     assert np.asarray(copy.film.frames[0]).std(2).max() > 20

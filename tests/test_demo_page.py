@@ -24,6 +24,7 @@ from drawnet.demo import answers, pictures
 from drawnet.demo.guard import MAX_BODY
 
 T = 7
+NETWORKS = ("grey", "colour", "labels")
 JSON = {"Content-Type": "application/json"}
 PAPER = pictures.to_url(pictures.digit(4))
 
@@ -61,10 +62,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("demo")
     tiny_model(image_shape=(1, 28, 28), glimpses=T).save_pretrained(folder / "grey")
     tiny_model(image_shape=(3, 20, 24), glimpses=3).save_pretrained(folder / "colour")
+    tiny_model(image_shape=(1, 28, 28), glimpses=2, classes=3).save_pretrained(folder / "labels")
     errors = folder / "errors"
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, folder / "grey", folder / "colour"],
+            [sys.executable, "-c", PROGRAM, *(folder / name for name in NETWORKS)],
             stdout=subprocess.PIPE, stderr=file, text=True, cwd=folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -86,7 +88,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         waiting.close()
         assert process.stdout.read() == "stopping\n"
     assert errors.read_text() == ""
-    assert sorted(path.name for path in folder.iterdir()) == ["colour", "errors", "grey"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*NETWORKS, "errors"])
 
 
 def functions(server: Server) -> dict[str, int]:
@@ -129,8 +131,16 @@ def call(server: Server, screen: str, values: list[Any], session: str) -> dict[s
 
 
 def watch(count: object = 4, **changes: object) -> list[object]:
-    values = {"network": "grey", "seed": 0, "count": count, "glimpses": T} | changes
-    return [*values.values(), True, False]
+    values = {
+        "network": "grey",
+        "seed": 0,
+        "count": count,
+        "glimpses": T,
+        "windows": True,
+        "crisp": False,
+        "label": answers.EACH,
+    }
+    return [*(values | changes).values()]
 
 
 def test_a_film_comes_over_http(server: Server) -> None:
@@ -164,6 +174,7 @@ def test_the_page_asks_nothing_of_other_machines(server: Server) -> None:
         ("watch", watch(None), "count must be"),
         ("watch", watch(glimpses=10**9), "glimpses must be a whole number from 1 to 128"),
         ("watch", watch(seed=-1), "seed must be"),
+        ("watch", watch(network="labels", label="3"), "class must be one of each in turn, 0, 1, 2"),
         ("watch", watch(network="../../etc"), "the network must be one of grey, colour"),
         ("copy", ["grey", "", True, 0, T], "there is no picture yet"),
         ("copy", ["grey", "file:///etc/passwd", True, 0, T], "the picture must be one of"),
@@ -197,7 +208,8 @@ def test_what_is_no_call_at_all_is_refused(server: Server, body: bytes) -> None:
         {"fn_index": 10**6},
         {"fn_index": "0"},
         {"fn_index": None},
-        {"data": [1] * 7},
+        {"data": watch()[1:]},
+        {"data": [*watch(), 0]},
         {"data": {"0": "grey"}},
         {"data": watch(FILE)},
         {"data": watch(ADDRESS)},
@@ -438,3 +450,15 @@ def test_another_network_is_chosen(page: Any) -> None:
     page.get_by_label("Network").click()
     page.get_by_role("option", name="colour").click()
     until(page, lambda: film.get_attribute("max") == "3")
+
+
+def test_a_class_is_chosen(page: Any) -> None:
+    film = show(page, "Watch it draw", "watch")
+    assert page.get_by_label("Class").count() == 0
+    page.get_by_label("Network").click()
+    page.get_by_role("option", name="labels", exact=True).click()
+    until(page, lambda: film.get_attribute("max") == "2")
+    before = scrub(page, "watch", 2)
+    page.get_by_label("Class").click()
+    page.get_by_role("option", name="1", exact=True).click()
+    until(page, lambda: scrub(page, "watch", 2) != before)

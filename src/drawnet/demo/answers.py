@@ -82,11 +82,21 @@ class Film:
     notes: list[str]
 
 
+EACH = "each in turn"
+"""Stands for all classes of a network."""
+
+
 @torch.no_grad()
 def draw(
-    model: DRAW, seed: object, count: object, glimpses: object, windows: object, crisp: object
+    model: DRAW,
+    seed: object,
+    count: object,
+    glimpses: object,
+    windows: object,
+    crisp: object,
+    label: object = EACH,
 ) -> Film:
-    """Samples, drawn glimpse by glimpse, of each class in turn if the network knows classes.
+    """Samples, drawn glimpse by glimpse.
 
     Args:
         model: The network.
@@ -95,6 +105,7 @@ def draw(
         glimpses: Length of the chain; see `GLIMPSES`.
         windows: Whether to show where is written.
         crisp: Whether to draw the strokes on a canvas with the pixels of the screen.
+        label: Of which class, one of `classes`, if the network knows classes.
 
     Raises:
         ValueError: If a value is out of its bounds.
@@ -103,8 +114,7 @@ def draw(
     scale = fit(model, math.ceil(math.sqrt(number)))
     afford(model, number * length * (scale**2 if crisp else 1))
     generator = torch.Generator().manual_seed(int(SEED.check(seed)))
-    classes = model.config.classes
-    y = torch.arange(number) % classes if classes else None
+    y = choose_labels(model, label, number) if model.config.classes else None
     trace = model.generate(number, y=y, generator=generator, glimpses=length)
     if crisp:
         trace, scale = refine(trace, scale), 1
@@ -214,6 +224,26 @@ def look(
         f"{width * height:,}."
     )
     return Look(to_picture(_lay_out(x, window, number)), words)
+
+
+def classes(model: DRAW) -> list[str]:
+    """What there is to choose from for a network that knows classes."""
+    return [EACH, *map(str, range(model.config.classes))]
+
+
+def choose_labels(model: DRAW, label: object, count: int) -> torch.Tensor:
+    """So many labels of the class that was chosen, `EACH` for all classes in turn.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    if label == EACH:
+        return torch.arange(count) % model.config.classes
+    if label not in classes(model):
+        raise ValueError(
+            f"class must be one of {', '.join(classes(model))}, got {reprlib.repr(label)}"
+        )
+    return torch.full((count,), int(str(label)))
 
 
 def fit(model: DRAW, across: int) -> int:

@@ -76,9 +76,10 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
         seen = answers.look(*values)
         return still(seen.picture), seen.words
 
-    def lengths(name: object) -> tuple[gr.Slider, gr.Slider]:
-        length = min(chosen(name).config.glimpses, int(answers.GLIMPSES.high))
-        return gr.Slider(value=length), gr.Slider(value=length)
+    def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown]:
+        model = chosen(name)
+        length = min(model.config.glimpses, int(answers.GLIMPSES.high))
+        return gr.Slider(value=length), gr.Slider(value=length), gr.Dropdown(**choice(model))
 
     page = gr.Blocks(title="drawnet", analytics_enabled=False)
     with page:
@@ -95,6 +96,7 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
                     seed = number(answers.SEED, "Seed")
                     others = gr.Button("Draw others", variant="primary")
                     count = slider(answers.COUNT, "How many")
+                    label = gr.Dropdown(label="Class", **choice(first))
                     length = slider(answers.GLIMPSES, "Glimpses", first.config.glimpses)
                     windows = gr.Checkbox(True, label="Show the windows")
                     crisp = gr.Checkbox(
@@ -147,7 +149,7 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
             "concurrency_id": "turn",
             "concurrency_limit": 1,
         }
-        samples: list[Any] = [seed, count, length, windows, crisp]
+        samples: list[Any] = [seed, count, length, windows, crisp, label]
         drawing: dict[str, Any] = {
             "fn": answer(watch),
             "inputs": [network, *samples],
@@ -175,7 +177,8 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
         others.click(None, None, seed, js=ANOTHER_SEED).then(**drawing)
         gr.on([page.load, go.click], **copying)
         gr.on([page.load, *(each.input for each in (photo, *by_hand))], **looking)
-        measured = network.input(answer(lengths), network, [length, copy_length], **plain)
+        adjusted = [length, copy_length, label]
+        measured = network.input(answer(adjust), network, adjusted, **plain)
         measured.then(**drawing).then(**copying)
     page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
     return page
@@ -192,6 +195,12 @@ def answer(function: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(str(error), print_exception=False) from error
 
     return run
+
+
+def choice(model: DRAW) -> dict[str, Any]:
+    """A choice of classes, hidden where the network knows none."""
+    options = {"choices": answers.classes(model), "value": answers.EACH}
+    return {**options, "visible": model.config.classes > 0}
 
 
 def slider(control: Control, label: str, start: float | None = None) -> gr.Slider:
