@@ -2,6 +2,7 @@
 
 import resource
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -250,6 +251,23 @@ def test_freed_memory_is_kept_and_nothing_else_changes() -> None:
     page_faults()
     assert page_faults() < 1000  # of 8 * 4096 pages
     assert_the_same(numbers(model), plain)
+
+
+def test_denormal_numbers_are_flushed_in_every_thread() -> None:
+    """In a process of its own, for it counts for the threads that start after it."""
+    program = """
+import torch
+from drawnet import fast
+torch.set_num_threads(2)
+can = fast.flush_denormals()
+tiny = torch.full((2_000_000,), 1e-30) * 1e-10
+print(can, tiny.count_nonzero().item())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    can, left = done.stdout.split()
+    if can == "False":
+        pytest.skip("this processor cannot flush denormal numbers")
+    assert left == "0", done.stderr
 
 
 def test_elsewhere_freed_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drawnet.model import DRAW
     from drawnet.weights import Pretrained
 
-    Network = TypeVar("Network", bound=DRAW | Pretrained)
+    Network = TypeVar("Network", bound=Pretrained)
 
 MEGAPIXELS = 100.0
 """No camera's photo is refused; on a page of strangers less is allowed."""
@@ -24,22 +24,16 @@ MEGAPIXELS = 100.0
 
 def drawer(asked: argparse.Namespace) -> "DRAW":
     """The network that draws, on its device."""
-    from drawnet.fast import accelerate
     from drawnet.model import DRAW
 
-    model = _prepared(DRAW.from_pretrained(asked.weights), asked)
-    accelerate(model, compile="off")
-    return model
+    return _load(DRAW, asked)
 
 
 def glimpse_classifier(asked: argparse.Namespace) -> "GlimpseClassifier":
     """The network that looks and answers, on its device."""
     from drawnet.classify import GlimpseClassifier
-    from drawnet.fast import accelerate
 
-    model = _prepared(GlimpseClassifier.from_pretrained(asked.weights), asked)
-    accelerate(model, compile="off")
-    return model
+    return _load(GlimpseClassifier, asked)
 
 
 def conv_net(asked: argparse.Namespace) -> "Pretrained":
@@ -48,12 +42,16 @@ def conv_net(asked: argparse.Namespace) -> "Pretrained":
 
     if asked.glimpses is not None:
         raise ValueError(f"{asked.weights} takes no glimpses, got --glimpses {asked.glimpses}")
-    return _prepared(ConvNet.from_pretrained(asked.weights), asked)
+    return _load(ConvNet, asked)
 
 
-def _prepared(model: "Network", asked: argparse.Namespace) -> "Network":
+def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
     import torch
 
+    from drawnet.fast import accelerate, flush_denormals
+
+    flush_denormals()  # before there are threads
+    model = kind.from_pretrained(asked.weights)
     if asked.glimpses is not None:  # no weight depends on it
         model.config = replace(model.config, glimpses=asked.glimpses)
     default = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,6 +59,7 @@ def _prepared(model: "Network", asked: argparse.Namespace) -> "Network":
         model.requires_grad_(False).to(asked.device or default)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {asked.device}: {str(error).splitlines()[0]}") from error
+    accelerate(model, compile="off")
     return model
 
 

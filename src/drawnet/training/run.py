@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from drawnet import data, weights
 from drawnet.config import ConvNetConfig, DRAWConfig
 from drawnet.data import Images
+from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.training import checkpoint
@@ -74,6 +75,7 @@ def train(
     """
     if resume and overwrite:
         raise ValueError("expected either resume or overwrite, got both")
+    flush_denormals()  # before the data start threads
     folder = RunFolder(Path(out))
     first = getattr(rank_zero_only, "rank", 0) == 0
     if first and folder.holds_a_run() and not (resume or overwrite):
