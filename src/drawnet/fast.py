@@ -29,6 +29,9 @@ def accelerate(
 ) -> list[str]:
     """Choose the fast path of a model on its device.
 
+    On a CPU this also sets, for the whole process, what `keep_freed_memory` and `flush_denormals`
+    do; so call it before large tensors are worked on.
+
     Args:
         model: The model, already on the device that it will run on. One without glimpses is left as
             it is.
@@ -129,7 +132,7 @@ def keep_freed_memory() -> bool:
 
 
 def flush_denormals() -> bool:
-    """Let the processor take numbers nearer to zero than 1e-38 for zero, as a GPU's fast path does.
+    """Let the processor take numbers nearer to zero than 1e-38 for zero.
 
     The tails of Gaussian filters, and products of them, are such *denormal* numbers, for which an
     Intel processor takes a hundred times as long as for others. What they would add to a result
