@@ -177,6 +177,16 @@ def test_computing_glimpses_again_is_the_same_training(
     assert best.loss == pytest.approx(float(rows(unbroken)[-1]["valid_loss"]), rel=1e-9)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+def test_onednn_can_be_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onednn: bool
+) -> None:
+    asked = Mock(return_value=False)
+    monkeypatch.setattr(fast, "route_to_onednn", asked)
+    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, onednn=onednn)))
+    assert asked.call_count == onednn
+
+
 def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
     from drawnet.training.module import Training
 

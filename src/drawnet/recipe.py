@@ -125,6 +125,7 @@ class TrainerConfig:
         compile: Compile the step of the model: ``on``, ``off``, or ``auto`` where it pays.
         products: Matrix products in ``fp32``, or with operands rounded to ``bf16``, or ``auto``:
             rounded on a CPU that is faster so.
+        onednn: Let oneDNN compute the products of a CPU where it does so exactly, instead of MKL.
         recompute: Compute the inner values of each glimpse again in backward instead of keeping
             them, which takes less memory and more time.
         graphs: Run each step on an NVIDIA GPU as a CUDA graph, which is recorded at the first step
@@ -142,6 +143,7 @@ class TrainerConfig:
     threads: int | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     products: Literal["auto", "fp32", "bf16"] = "fp32"
+    onednn: bool = True
     recompute: bool = False
     graphs: bool = False
     tensorboard: bool = True

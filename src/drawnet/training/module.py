@@ -69,6 +69,7 @@ class Training(LightningModule):
             self.model,
             compile=settings.compile,
             products=settings.products,
+            onednn=settings.onednn,
             recompute=settings.recompute,
         )
         if settings.graphs:
