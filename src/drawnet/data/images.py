@@ -31,7 +31,7 @@ def plain(
 
 def unit(pixels: Tensor) -> Tensor:
     """Intensities 0..255 of any integer type to [0, 1] of torch's default dtype."""
-    return pixels.to(torch.get_default_dtype()) / 255
+    return pixels.to(torch.get_default_dtype()).div_(255)
 
 
 @dataclass(frozen=True, eq=False)

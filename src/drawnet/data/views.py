@@ -149,10 +149,10 @@ def two_images(
 
 
 def paste(canvas: Tensor, patches: Tensor, top: Tensor, left: Tensor) -> Tensor:
-    """Add K patches to each canvas, then clip to at most 255.
+    """Add K patches to each canvas in place, then clip to at most 255.
 
     Arguments:
-        canvas: (B, H, W) integers.
+        canvas: (B, H, W) integers, contiguous.
         patches: (B, K, h, w) integers.
         top, left: (B, K) int64, where the upper left corners come to lie.
     """
@@ -160,8 +160,8 @@ def paste(canvas: Tensor, patches: Tensor, top: Tensor, left: Tensor) -> Tensor:
     rows = top[:, :, None, None] + torch.arange(height, device=canvas.device)[:, None]
     columns = left[:, :, None, None] + torch.arange(width, device=canvas.device)
     cells = (rows * canvas.shape[2] + columns).flatten(1)
-    added = canvas.flatten(1).scatter_add(1, cells, patches.flatten(1).to(canvas.dtype))
-    return added.clamp(max=255).view_as(canvas)
+    canvas.view(len(canvas), -1).scatter_add_(1, cells, patches.flatten(1).to(canvas.dtype))
+    return canvas.clamp_(max=255)
 
 
 def _cut(pixels: Tensor, index: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
