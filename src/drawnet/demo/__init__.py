@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drawnet import weights as store
+from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 
 
@@ -36,6 +37,7 @@ def launch(
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
+    flush_denormals()  # before there are threads
     models = load(weights or [])
     try:
         from drawnet.demo import page
