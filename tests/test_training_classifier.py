@@ -127,6 +127,21 @@ def test_windows_learn_at_their_own_rate(network: GlimpseClassifier | DRAW) -> N
         assert rates[id(parameter)] == (0.005 if "window" in name else 0.02)
 
 
+@pytest.mark.parametrize("network", [GlimpseClassifier(GLIMPSES), DRAW(RECIPE.model)])
+def test_biases_and_initial_states_do_not_decay(network: GlimpseClassifier | DRAW) -> None:
+    optim = OptimConfig(lr=0.02, window_lr=0.25, weight_decay=0.5, warmup_steps=0)
+    module = Training(Recipe(model=network.config, optim=optim), network, 10)
+    adam = module.configure_optimizers()["optimizer"]  # type: ignore[index,call-overload]
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    for weight in network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    adam.step()
+    for name, weight in network.named_parameters():
+        lr = 0.005 if "window" in name else 0.02
+        left = 1 - 0.5 * lr if name.endswith(".weight") else 1
+        torch.testing.assert_close(weight, left * before[name])
+
+
 def test_begin_with_weights(tmp_path: Path) -> None:
     """At a rate of almost nothing, they stay what they were."""
     run(tmp_path / "first", recipe(GLIMPSES))

@@ -57,7 +57,8 @@ class OptimConfig:
         warmup_steps: Steps over which the rate rises from 0, linearly.
         final_lr: The rate at the last step, as a fraction of `lr`, in [0, 1].
         betas: Adam's two decay rates, in [0, 1).
-        weight_decay: Decoupled weight decay (AdamW), >= 0. At 0 this is Adam itself.
+        weight_decay: Decoupled decay (AdamW) of the layers' weights, >= 0: each step takes that
+            times its rate off them. Biases and initial states do not decay. At 0 this is Adam.
         clip: Longest allowed norm of the whole gradient, > 0. Longer ones are scaled down to it.
         ema_decay: Decay per step of the exponential moving average of the weights, in [0, 1). The
             averaged weights are the ones that are validated, kept and evaluated.

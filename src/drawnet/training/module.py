@@ -111,7 +111,6 @@ class Training(LightningModule):
             _groups(self.model, optim),
             lr=optim.lr,
             betas=optim.betas,
-            weight_decay=optim.weight_decay,
             fused=True,
         )
         total = optim.epochs * self.steps_per_epoch
@@ -177,9 +176,13 @@ class Training(LightningModule):
 
 
 def _groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
-    """The parameters by their learning rate."""
-    groups: dict[float, list[nn.Parameter]] = {}
+    """The parameters by their learning rate and their decay: only weights of layers have one."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         lr = optim.lr * (optim.window_lr if "window" in name else 1)
-        groups.setdefault(lr, []).append(parameter)
-    return [{"params": parameters, "lr": lr} for lr, parameters in groups.items()]
+        decay = optim.weight_decay if name.endswith(".weight") else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
+    ]
