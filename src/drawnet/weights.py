@@ -145,7 +145,7 @@ def locate(name: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        message = f"no folder {name}; to look on the hub, pip install drawnet[hub]"
+        message = f"no folder {name}; to look on the hub, pip install 'drawnet[hub]'"
         raise WeightsError(message) from error
     try:
         return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"]))

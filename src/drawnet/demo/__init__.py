@@ -5,7 +5,7 @@
     `page`      how it looks and what calls what
     `guard`     what reaches the page at all
 
-It needs the extra ``demo``, and no network: nothing on the page comes from another machine.
+It needs the extra ``demo``, and no internet connection: nothing on the page comes from another machine.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def launch(
     try:
         from drawnet.demo import page
     except ModuleNotFoundError as error:
-        message = f"the demo needs {error.name}: pip install drawnet[demo]"
+        message = f"the demo needs {error.name}: pip install 'drawnet[demo]'"
         raise ValueError(message) from error
     page.serve(models, host, port)
 

@@ -30,7 +30,7 @@ SESSIONS = 64
 
 INTRO = """
 # DRAW: a network that draws
-It does not make a picture at once. It looks through a window of a few filters, adds a stroke
+It does not make a picture all at once. It looks through a window of a few filters, adds a stroke
 through another, and does so again and again: *glimpses*. All that it draws is decided by a few
 random numbers a glimpse, the *latents*.
 """
