@@ -1,6 +1,7 @@
 """What can go wrong in a training, and what it must leave behind then."""
 
 import hashlib
+import json
 import os
 import random
 import resource
@@ -29,6 +30,7 @@ from trainings import (
 
 from drawnet.disk import sweep
 from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint
+from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -133,6 +135,65 @@ def test_a_damaged_checkpoint(
     assert "is damaged" in caplog.text
     assert "taking the one before" in caplog.text
     assert_same(final_state(broken), final_state(unbroken))
+
+
+def test_another_rate_counts_after_a_resume(broken: Path) -> None:
+    optim = replace(RECIPE.optim, epochs=EPOCHS + 1, lr=0.004, betas=(0.5, 0.75), final_lr=0.5)
+    run(broken, recipe=replace(RECIPE, optim=optim), resume=True)
+    (group,) = final_state(broken)["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(0.5 * 0.004)
+    assert (group["initial_lr"], group["betas"]) == (0.004, (0.5, 0.75))
+
+
+@pytest.mark.parametrize("option", ["window_lr", "weight_decay"])
+def test_what_a_resumed_optimiser_cannot_change_is_refused(broken: Path, option: str) -> None:
+    optim = replace(RECIPE.optim, **{option: 0.125})  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=rf"these differ: optim\.{option}$"):
+        run(broken, recipe=replace(RECIPE, optim=optim), resume=True)
+
+
+def test_gone_back_on_the_later_checkpoints_are_gone(unbroken: Path, broken: Path) -> None:
+    before, after = checkpoints(broken)
+    with pytest.raises(Interrupted):
+        run(broken, Spy(kill=2), resume=before)
+    left = [path.name for path in checkpoints(broken)]
+    assert left == [before.name, f"step-{STEPS - STEPS_PER_EPOCH + 3:09d}.ckpt"]
+    assert not after.with_name(f"{after.name}.sha256").exists()
+    run(broken, resume=True)
+    assert_same(final_state(broken), final_state(unbroken))
+
+
+def test_time_is_up_again_after_a_resume(tmp_path: Path) -> None:
+    optim = replace(RECIPE.optim, epochs=10**6)
+    recipe = replace(RECIPE, optim=optim, trainer=replace(RECIPE.trainer, max_time="00:00:00:01"))
+    steps = []
+    for resume in (False, True):
+        run(tmp_path, recipe=recipe, resume=resume)
+        steps.append(final_state(tmp_path)["global_step"])
+    assert steps[1] > steps[0] + 10
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    start = Path(shutil.copytree(unbroken / "weights", tmp_path / "start"))
+    recipe, out = replace(RECIPE, start=str(start)), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run(out, Spy(kill=4), recipe=recipe)
+    begun = json.loads((start / "config.json").read_text())["sha256"]
+    shutil.rmtree(start)
+    run(out, recipe=recipe, resume=True)
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert (provenance["start"], provenance["start_sha256"]) == (str(start), begun)
+
+
+def test_the_commit_is_that_of_the_code_that_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = iter(["running", "made meanwhile"])
+    monkeypatch.setattr(run_module, "software_and_machine", lambda: {"commit": next(commits)})
+    run(tmp_path)
+    assert json.loads((tmp_path / "provenance.json").read_text())["commit"] == "running"
 
 
 def test_resumed_or_overwritten_but_not_both(broken: Path) -> None:

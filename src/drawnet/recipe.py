@@ -112,14 +112,15 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """What to run on. The first five go to Lightning's Trainer as they are.
+    """What to run on. The first four go to Lightning's Trainer.
 
     Args:
-        accelerator: ``auto``, ``cpu``, ``gpu``, ...
+        accelerator: ``cpu``, ``cuda``, ..., or ``auto``: an NVIDIA GPU where there is one, and the
+            CPU elsewhere.
         devices: Devices per machine: a number, or ``auto`` for all there are.
         num_nodes: Machines.
         strategy: How several devices share the work: ``auto``, ``ddp``, ...
-        max_time: Stop after this time, as ``DD:HH:MM:SS``.
+        max_time: Stop after this time, as ``DD:HH:MM:SS``; a training that is resumed has it again.
         validate_every: Epochs between two validations.
         checkpoint_minutes: Minutes between two checkpoints; there is also one after validation.
         threads: Threads per process for torch; by default torch decides.

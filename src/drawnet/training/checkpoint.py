@@ -76,6 +76,13 @@ def saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"), reverse=True)
 
 
+def remove_later(folder: Path, step: int) -> None:
+    """Remove the checkpoints of more steps: of a run gone back on, or too damaged to go on from."""
+    for path in saved(folder):
+        if path.name > path_of(folder, step).name:
+            AtomicCheckpointIO().remove_checkpoint(path)
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU after its sha256 has been compared.
 

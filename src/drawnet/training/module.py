@@ -36,6 +36,7 @@ class Training(LightningModule):
         recipe: The whole recipe.
         model: The network to train; it is changed in place.
         steps_per_epoch: Steps in a pass over the training set.
+        start_sha256: Of the weights that it began with, if it did with any.
 
     Attributes:
         task: What the network is trained for.
@@ -45,13 +46,20 @@ class Training(LightningModule):
         streak: Steps in a row that were not finite: the present run, and the longest.
     """
 
-    def __init__(self, recipe: Recipe, model: Pretrained, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Pretrained,
+        steps_per_epoch: int,
+        start_sha256: str | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.task = task_of(recipe)
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.steps_per_epoch = steps_per_epoch
+        self.start_sha256 = start_sha256
         self.noise_generator: torch.Generator | None = None
         self.tally = torch.zeros(4)  # no buffers: each process has its own
         self.streak = torch.zeros(2)
@@ -125,6 +133,16 @@ class Training(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Let the recipe's rate and betas rule, and not those of the checkpoint resumed from."""
+        optim = self.recipe.optim
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+        schedule.base_lrs = [group["lr"] for group in _groups(self.model, optim)]
+        factor = schedule.lr_lambdas[0](schedule.last_epoch)
+        for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group.update(initial_lr=lr, lr=lr * factor, betas=optim.betas)
+
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the global norm, keep the tally, and tell Adam to skip what is not finite."""
         clip = self.recipe.optim.clip
@@ -158,6 +176,7 @@ class Training(LightningModule):
             "format": FORMAT,
             "recipe": asdict(self.recipe),
             "world_size": self.trainer.world_size,
+            "start_sha256": self.start_sha256,
             "tally": self.trainer.strategy.reduce(tallies, reduce_op="sum"),
         }
 

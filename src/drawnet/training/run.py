@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -80,7 +80,7 @@ def train(
     first = getattr(rank_zero_only, "rank", 0) == 0
     if first and folder.holds_a_run() and not (resume or overwrite):
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
-    resume_path, step = _checkpoint_to_resume(folder, recipe, resume)
+    begun = _to_resume(folder, recipe, resume) if resume is not False else None
     if images is None:
         name, options = recipe.data.name, recipe.data.options
         images = (
@@ -100,7 +100,8 @@ def train(
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     with quiet():
         logs = Log()
-        watch = Watch(valid_images, folder, _keeper(folder, recipe, train_images))
+        start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
+        watch = Watch(valid_images, folder, _keeper(folder, recipe, train_images, start_sha256))
         shows = sys.stderr.isatty() if progress is None else progress
         trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows)
         device = trainer.strategy.root_device
@@ -113,13 +114,17 @@ def train(
             trainer.global_rank,
             trainer.world_size,
         )
-        resumes = resume_path is not None
-        module = Training(recipe, _network(recipe, train_images, resumes), steps_per_epoch)
+        network = _network(recipe, train_images, resumes=begun is not None)
+        module = Training(recipe, network, steps_per_epoch, start_sha256)
+        step = begun.step if begun else 0
         if first:
             folder.begin(recipe, overwrite)
+            checkpoint.remove_later(folder.checkpoints, step)
             trainer.loggers = _loggers(folder, recipe, step)
         try:
-            trainer.fit(module, batches, ckpt_path=resume_path, weights_only=True)
+            trainer.fit(
+                module, batches, ckpt_path=begun.checkpoint if begun else None, weights_only=True
+            )
         except SystemExit as stop:
             # Lightning turns Ctrl-C before the first step into exit 1.
             if isinstance(stop.__context__, KeyboardInterrupt):
@@ -132,33 +137,45 @@ def train(
     return watch.best
 
 
-def _checkpoint_to_resume(
-    folder: RunFolder, recipe: Recipe, resume: bool | str | Path
-) -> tuple[Path | None, int]:
-    """The checkpoint to go on from, if any, and its step."""
-    if resume is False:
-        return None, 0
+class _Begun(NamedTuple):
+    """A training to go on with."""
+
+    checkpoint: Path
+    step: int
+    start_sha256: str | None
+
+
+def _to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> _Begun:
+    """The checkpoint to go on from, if it is of this recipe."""
     path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
     saved = checkpoint.load(path)
     before = saved["drawnet"]["recipe"]
     # What older versions gave no choice of is as it is by default.
-    defaults = {each.name: each.default for each in fields(recipe.model)}
-    theirs = _fixed({**before, "model": {**defaults, **before["model"]}})
-    ours = _fixed(asdict(recipe))
+    for part in ("model", "optim"):
+        defaults = {each.name: each.default for each in fields(getattr(recipe, part))}
+        before = {**before, part: {**defaults, **before[part]}}
+    theirs, ours = _fixed(before), _fixed(asdict(recipe))
     different = [key for key in ours if theirs.get(key) != ours[key]]
     if different or theirs.keys() != ours.keys():
         names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
         raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
-    return path, saved["global_step"]
+    return _Begun(path, saved["global_step"], saved["drawnet"].get("start_sha256"))
 
 
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     """What a resumed training must have in common with the one before, by dotted name."""
     fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
     fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
-    fixed["optim.batch_size"] = recipe["optim"]["batch_size"]
+    for name in ("batch_size", "window_lr", "weight_decay"):
+        fixed[f"optim.{name}"] = recipe["optim"][name]
     fixed["seed"] = recipe["seed"]
     return fixed
+
+
+def _sha256_of_start(recipe: Recipe) -> str | None:
+    if recipe.start is None:
+        return None
+    return str(weights.describe(weights.locate(recipe.start))["sha256"])
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
@@ -200,6 +217,13 @@ def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
     return loggers
 
 
+class TimeLimit(Timer):
+    """Lightning's, but a training that is resumed has the whole time again."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin at 0."""
+
+
 def _trainer(
     recipe: Recipe,
     steps_per_epoch: int,
@@ -210,9 +234,12 @@ def _trainer(
     """Lightning's Trainer. The whole training is one of its epochs, so that it can be resumed
     anywhere in the same way, and the bar shows the time left of the whole."""
     settings = recipe.trainer
+    accelerator = settings.accelerator
+    if accelerator == "auto":  # to Lightning that may be Apple's GPU, which has no double precision
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     callbacks: list[Callback] = [logs]
     if settings.max_time is not None:
-        callbacks.append(Timer(settings.max_time, interval="step", verbose=False))
+        callbacks.append(TimeLimit(settings.max_time, interval="step", verbose=False))
     callbacks.append(watch)
     if shows:
         callbacks.append(Progress(logs))
@@ -222,7 +249,7 @@ def _trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         return Trainer(
-            accelerator=settings.accelerator,
+            accelerator=accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
@@ -244,14 +271,14 @@ def _trainer(
 
 
 def _keeper(
-    folder: RunFolder, recipe: Recipe, images: Images
+    folder: RunFolder, recipe: Recipe, images: Images, start_sha256: str | None
 ) -> Callable[[Training, Validation, float], None]:
     """What keeps the averaged weights of a validation, and writes down where they come from."""
 
+    ran_on = software_and_machine()  # now: the checkout may change while the training goes on
     origin: dict[str, Any] = {}
     if recipe.start is not None:
-        begun_from = weights.describe(weights.locate(recipe.start))
-        origin = {"start": recipe.start, "start_sha256": begun_from["sha256"]}
+        origin = {"start": recipe.start, "start_sha256": start_sha256}
     if isinstance(recipe.model, DRAWConfig) and recipe.model.classes:
         origin["classes"] = list(images.classes)
 
@@ -272,7 +299,7 @@ def _keeper(
             "processes": module.trainer.world_size,
             "validation_nats": result.loss,
             f"validation_{module.task.beside}": getattr(result, module.task.beside),
-            **software_and_machine(),
+            **ran_on,
         }
         kept.save_pretrained(folder.weights, **facts)
         folder.write_provenance(facts)
