@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     Network = TypeVar("Network", bound=Pretrained)
 
-MEGAPIXELS = 100.0
-"""No camera's photo is refused; on a page of strangers less is allowed."""
-
 
 def drawer(asked: argparse.Namespace) -> "DRAW":
     """The network that draws, on its device."""
@@ -148,11 +145,11 @@ def picture(path: Path, image_shape: tuple[int, int, int]) -> "torch.Tensor":
 
 def opened(path: Path, channels: int) -> "Image.Image":
     """The picture in a file."""
-    from drawnet.data.pictures import decode
+    from drawnet.data.pictures import PHOTO_MEGAPIXELS, decode
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a picture, got no such file")
-    return decode(path, str(path), channels, MEGAPIXELS)
+    return decode(path, str(path), channels, PHOTO_MEGAPIXELS)
 
 
 def known_pixels(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "torch.Tensor":

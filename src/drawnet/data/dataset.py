@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from drawnet.data.images import DataError, Images
 from drawnet.data.pictures import planes, repaint
@@ -63,7 +63,7 @@ def from_dataset(
 
 
 def _items(dataset: Dataset[Any]) -> Iterator[Any]:
-    if hasattr(dataset, "__len__"):
+    if hasattr(dataset, "__len__") and not isinstance(dataset, IterableDataset):
         # Not every dataset ends with an IndexError, as iterating over it would need.
         return (dataset[i] for i in range(len(dataset)))
     return iter(dataset)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from drawnet.data.images import DataError, Images
-from drawnet.data.pictures import MEGAPIXELS, SUFFIXES, decode, planes
+from drawnet.data.pictures import PHOTO_MEGAPIXELS, SUFFIXES, decode, planes
 from drawnet.data.store import Store
 
 _FITS = ("crop", "stretch")
@@ -32,7 +32,7 @@ def folder(
     fit: str = "crop",
     channels: int = 3,
     skip_broken: bool = False,
-    megapixels: float = MEGAPIXELS,
+    megapixels: float = PHOTO_MEGAPIXELS,
 ) -> Images:
     """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
 

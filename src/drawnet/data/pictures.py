@@ -17,6 +17,9 @@ from drawnet.data.images import DataError
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MEGAPIXELS = 4.0
+"""The most in a picture that a stranger sends."""
+PHOTO_MEGAPIXELS = 100.0
+"""The most in one of the user's own: no camera's photo is refused."""
 
 
 def decode(
