@@ -58,6 +58,13 @@ def test_a_part_of_the_images_drawn_at_random(
     assert table[0] == f"{few['data']}, test: 5 images"
 
 
+def test_a_single_image_has_no_standard_error(
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path
+) -> None:
+    answer = drawnet("evaluate", drawer, "--data-dir", pictures, "--count", 1, "--json")
+    assert json.loads(answer.out, parse_constant=pytest.fail)["stderr"] is None
+
+
 def test_another_number_of_glimpses_and_the_time_it_takes(
     drawnet: Callable[..., Answer], drawer: Path, pictures: Path
 ) -> None:

@@ -246,6 +246,8 @@ def test_the_importance_weighted_bound_replays() -> None:
 def test_one_sample_at_least() -> None:
     with pytest.raises(ValueError, match="samples must be >= 1, got 0"):
         importance_weighted_bound(tiny_model(), images(), 0)
+    with pytest.raises(ValueError, match="x must hold at least one image, got none"):
+        importance_weighted_bound(tiny_model(), images()[:0], 1)
 
 
 def test_far_away_latents_do_not_overflow_the_weights() -> None:

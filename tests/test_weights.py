@@ -38,6 +38,13 @@ def test_weights_from_before_there_was_a_choice_of_likelihood(tmp_path: Path) ->
     )
 
 
+def test_weights_are_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        tiny_model(prior="learned").save_pretrained(tmp_path, source=tmp_path)
+    assert DRAW.from_pretrained(tmp_path).config.prior == "standard"
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path)
     tensors, description = tmp_path / "model.safetensors", tmp_path / "config.json"

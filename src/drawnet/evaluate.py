@@ -72,20 +72,21 @@ def evaluate(
     Args:
         model: The network, on the device to run on.
         images: The set, on the same device.
-        batch_size: Images at a time.
+        batch_size: Images at a time, >= 1.
         samples: K of the importance-weighted bound; with 1 it is left out.
         glimpses: Length of the chain, if not the model's own.
         seed: Of the latents, and of what is random about the images.
         progress: Called with the images done and their number.
 
     Raises:
-        ValueError: If the set is empty, ``samples`` is less than 1, or the network is told labels
-            and the set has none, or those of another number of classes.
+        ValueError: If the set is empty, ``samples`` or ``batch_size`` is less than 1, or the
+            network is told labels and the set has none, or those of another number of classes.
     """
     if len(images) == 0:
         raise ValueError("expected images to evaluate on, got an empty set")
-    if samples < 1:
-        raise ValueError(f"samples must be >= 1, got {samples}")
+    for name, number in (("samples", samples), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
     images = images.for_classes(model.config.classes)
     likelihood = likelihoods.of(model.config)
     bounds, divergences, weighted = [], [], []

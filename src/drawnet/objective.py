@@ -140,18 +140,21 @@ def importance_weighted_bound(
     with K towards log p(x).
 
     Args:
-        model: The network, or anything that maps images and a ``generator`` to a `Trace`.
+        model: The network, or anything that is called as it is, with images, ``generator`` and
+            ``record``, and gives a `Trace`.
         x: Images with values in [0, 1].
         samples: K, >= 1.
         generator: Source of the noise, on the device of ``x``.
-        chunk: How many chains to run at a time, which bounds the memory.
+        chunk: How many chains to run at a time, >= 1, which bounds the memory.
         y: The labels of the images, for a network of several classes: then it bounds log p(x | y).
 
     Raises:
-        ValueError: If ``samples`` is less than 1.
+        ValueError: If ``samples`` is less than 1, or there are no images.
     """
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
+    if len(x) == 0:
+        raise ValueError("x must hold at least one image, got none")
     total = x.new_full((len(x),), -math.inf)
     at_once = max(chunk // len(x), 1)
     done = 0

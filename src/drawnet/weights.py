@@ -88,8 +88,9 @@ def save(
         "sha256": hashlib.sha256(data).hexdigest(),
         "provenance": dict(provenance),
     }
+    text = json.dumps(description, indent=2) + "\n"  # before anything is replaced
     write_atomically(folder / "model.safetensors", data)
-    write_atomically(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
+    write_atomically(folder / "config.json", text.encode())
 
 
 def load(name: str | Path, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -145,9 +145,8 @@ def nearest(asked: argparse.Namespace) -> None:
     from drawnet import figures
 
     generator = generator_for(asked, model)
-    drawn = model.generate(
-        asked.count, y=labels_in_turn(model, asked.count), generator=generator
-    ).mean
+    y = labels_in_turn(model, asked.count)
+    drawn = model.generate(asked.count, y=y, generator=generator, record="last").mean
     parts = (
         training.batch(index, generator)[0] for index in torch.arange(len(training)).split(2000)
     )
@@ -162,7 +161,8 @@ def samples(asked: argparse.Namespace) -> None:
     from drawnet import figures
 
     y = labels_in_turn(model, asked.count)
-    drawn = model.generate(asked.count, y=y, generator=generator_for(asked, model)).mean
+    generator = generator_for(asked, model)
+    drawn = model.generate(asked.count, y=y, generator=generator, record="last").mean
     save_figure(figures.samples(drawn, columns=asked.columns), asked.out, asked.dpi)
 
 

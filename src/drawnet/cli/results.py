@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -45,7 +46,9 @@ def evaluate(argv: Sequence[str]) -> None:
         raise ValueError(f"--samples is for a DRAW, {asked.weights} is a {model}")
     else:
         facts, result, lines = _errors(asked, model)
-    print(json.dumps({**facts, **result}) if asked.json else "\n".join(lines))
+    if asked.json:  # which knows no infinity, the standard error of a single image
+        lines = [json.dumps({k: None if v == math.inf else v for k, v in (facts | result).items()})]
+    print("\n".join(lines))
 
 
 def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], list[str]]:

@@ -23,7 +23,7 @@ def train(argv: Sequence[str]) -> None:
             fail("train", self.reading + message, BAD_INPUT)
 
     parser = Parser("drawnet train", description=train.__doc__, allow_abbrev=False)
-    own = Plain(add_help=False, allow_abbrev=False)
+    own = Plain("drawnet train", add_help=False, allow_abbrev=False)
     for each in (parser, own):
         each.add_argument(
             "--recipe",
