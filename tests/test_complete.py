@@ -206,13 +206,15 @@ def test_a_share_of_the_pixels(share: float) -> None:
         ({"chains": -1}, "chains must be >= 1, got -1"),
         ({"fill": "guess"}, "fill must be sample, mean or None, got 'guess'"),
         ({"known": torch.ones(H, W)}, "known must be of type torch.bool, got torch.float32"),
+        ({"x": torch.rand(B, C, W, H)}, rf"x must be \(B, {C}, {H}, {W}\), got \(5, 3, {W}, {H}\)"),
         ({"known": torch.ones(W, H).bool()}, r"known must have a shape that broadcasts to \(5, 3"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
     known = options.pop("known", torch.ones(H, W, dtype=torch.bool))
+    x = options.pop("x", images())
     with pytest.raises(ValueError, match=message):
-        complete(tiny_model(), images(), known, **options)
+        complete(tiny_model(), x, known, **options)
 
 
 def test_masks_that_make_no_sense_are_refused() -> None:

@@ -7,6 +7,8 @@ import torch
 from tiny import CONFIG, DEC, ENC, READ, WRITE, C, H, W, Z, images, tiny_model
 
 from drawnet import DRAW, DRAWConfig
+from drawnet.classify import GlimpseClassifier
+from drawnet.config import ClassifierConfig
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,18 @@ def test_the_start_canvas_is_the_logit_of_the_mean_image() -> None:
     torch.testing.assert_close(torch.sigmoid(model.canvas), mean)
     model.start_canvas(torch.zeros(C, H, W))
     assert torch.isfinite(model.canvas).all()
+
+
+@pytest.mark.parametrize(
+    "network", [DRAW(CONFIG), GlimpseClassifier(ClassifierConfig((C, H, W), 3, 6, READ, 4))]
+)
+def test_all_of_a_network_can_begin_anew(network: DRAW | GlimpseClassifier) -> None:
+    torch.manual_seed(5)
+    network.reset_parameters()
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    for weight in network.parameters():
+        torch.nn.init.constant_(weight, 7)
+    torch.manual_seed(5)
+    network.reset_parameters()
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, before[name])

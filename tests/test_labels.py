@@ -172,3 +172,11 @@ def test_the_likeliest_label_has_the_highest_bound() -> None:
     bounds = torch.stack([elbo(x, told(model, label)(x, noise=eps)) for label in range(CLASSES)])
     assert torch.equal(likeliest_labels(model, x, generator=seeded(4)), bounds.argmax(0))
     assert len(bounds.argmax(0).unique()) > 1
+    longer = replace(model.config, glimpses=T + 3)
+    long = DRAW(longer)
+    long.load_state_dict(model.state_dict())
+    asked, same = seeded(5), seeded(5)
+    of_longer = likeliest_labels(long, x, generator=asked)
+    assert torch.equal(likeliest_labels(model, x, generator=same, glimpses=T + 3), of_longer)
+    with pytest.raises(ValueError, match="model must draw by class, got one of no classes"):
+        likeliest_labels(told(model, 0), x)

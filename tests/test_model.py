@@ -1,5 +1,7 @@
 """The network: the paper's equations glimpse by glimpse, what depends on what, and replays."""
 
+from functools import partial
+
 import pytest
 import torch
 from oracle import Drawing, draw
@@ -217,6 +219,9 @@ def test_only_the_last_canvas_is_kept_where_asked() -> None:
     assert last.read_window is last.write_window is last.patch is None
     torch.testing.assert_close(last.canvas[0], all_of_it.canvas[-1], rtol=0, atol=0)
     assert torch.equal(elbo(images(), last), elbo(images(), all_of_it))
+    drawn, whole = (model.generate(B, noise=noise(), record=kept) for kept in ("last", "all"))
+    assert drawn.canvas.shape == (1, B, C, H, W)
+    assert torch.equal(drawn.mean, whole.mean)
 
 
 def test_given_latents_are_drawn_as_they_are() -> None:
@@ -300,6 +305,21 @@ def test_shapes_that_do_not_fit() -> None:
     for glimpses in (0, -1):
         with pytest.raises(ValueError, match=f"glimpses must be .* got {glimpses}"):
             model.generate(B, glimpses=glimpses)
+
+
+def test_a_record_is_all_or_last() -> None:
+    for run in (lambda **how: tiny_model()(images(), **how), partial(tiny_model().generate, B)):
+        with pytest.raises(ValueError, match="record must be all or last, got 'Last'"):
+            run(record="Last")
+
+
+def test_a_trace_stays_what_it_was_when_the_network_learns() -> None:
+    model = tiny_model()
+    trace = model(images(), noise=noise())
+    before = trace.start.clone()
+    with torch.no_grad():
+        model.canvas += 1
+    assert torch.equal(trace.start, before)
 
 
 def test_a_tiny_network_is_worth_what_it_always_was() -> None:

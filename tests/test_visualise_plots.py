@@ -140,7 +140,7 @@ def test_a_strip_draws_its_windows_where_the_animation_does(trace: Trace) -> Non
 
     assert trace.write_window is not None
     raster = np.zeros((B, H * scale, W * scale, 3))
-    rectangles = paint.outline(paint.at(trace.write_window, T - 1), WRITE)
+    rectangles = paint.outline(trace.write_window.at(T - 1), WRITE)
     paint.paint_outline(raster, rectangles, paint.WRITE_COLOUR, scale)
     for row in range(B):
         top = row * (H + GAP) * scale

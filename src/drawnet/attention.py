@@ -52,6 +52,10 @@ class Window(NamedTuple):
     sigma: Tensor
     gamma: Tensor
 
+    def at(self, t: int) -> "Window":
+        """The windows of glimpse t, counted from 0, out of those of a trace."""
+        return Window(*(number[t] for number in self))
+
 
 def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int) -> Window:
     """Decode the five numbers that a network emits into a window, equations (21) to (24).

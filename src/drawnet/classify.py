@@ -43,7 +43,7 @@ from drawnet.step import Product, lstm
 from drawnet.weights import Pretrained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Glimpses:
     """What a classifier saw and answered: facts, time-major.
 
@@ -142,8 +142,8 @@ class GlimpseClassifier(Pretrained):
         nn.init.uniform_(self.lstm.weight, -bound, bound)
         for layer in (self.window, self.answer):
             nn.init.normal_(layer.weight, std=0.01)
-        for layer in (self.lstm, self.window, self.answer):
-            nn.init.zeros_(layer.bias)
+        for start in (self.lstm.bias, self.window.bias, self.answer.bias, self.h, self.cell):
+            nn.init.zeros_(start)
         with torch.no_grad():
             self.lstm.bias.view(4, -1)[1] = 1  # the forget gates start open
             self.window.bias[2] = 2 * math.log(delta / 2)
@@ -218,15 +218,6 @@ def nll(
         y: The classes, from 0.
     """
     return nn.functional.cross_entropy(logits[-1], y, reduction="none")
-
-
-def nll_of_all(
-    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
-    """The mean of `nll` over the answers after each glimpse, which trains to answer early."""
-    labels = y.expand(len(logits), -1)
-    every = nn.functional.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
-    return every.mean(0)
 
 
 def wrong(

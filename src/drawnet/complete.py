@@ -85,19 +85,22 @@ def complete(
         progress: Called with the rounds done and their number.
 
     Raises:
-        ValueError: If a number is less than 1, or ``known`` has another type or shape.
+        ValueError: If a number is less than 1, or ``x`` or ``known`` has another type or shape.
     """
     for name, number in (("n", n), ("rounds", rounds), ("chains", chains)):
         if number < 1:
             raise ValueError(f"{name} must be >= 1, got {number}")
     if fill not in ("sample", "mean", None):
         raise ValueError(f"fill must be sample, mean or None, got {fill!r}")
+    if x.shape[1:] != model.config.image_shape:
+        expected = ", ".join(map(str, model.config.image_shape))
+        raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
     known = _like(known, x)
     x = torch.where(known, x, 0)
     many_x, many_known = (each.repeat_interleave(n * chains, 0) for each in (x, known))
     many_y = None if y is None else y.repeat_interleave(n * chains)
 
-    drawn = model.generate(len(many_x), y=many_y, generator=generator)
+    drawn = model.generate(len(many_x), y=many_y, generator=generator, record="last")
     if fill is None:
         fill = "sample" if drawn.likelihood.is_code_length(x) else "mean"
     bounds = []

@@ -117,19 +117,21 @@ def transmit(
     Args:
         model: The model that made the trace.
         trace: What it did to reconstruct the images, with T glimpses.
-        keep: The numbers of glimpses to send, each from 0 to T.
+        keep: The numbers of glimpses to send, at least one, each from 0 to T.
         generator: Where the other latents come from.
     """
     chain = unroll(trace)
+    if len(keep) == 0:
+        raise ValueError("keep must name at least one number of glimpses, got none")
     for number in keep:
         _check_keep(number, len(chain))
     fresh = _fresh(chain, generator)
     chains = torch.cat([_begin(chain, fresh, number) for number in keep], dim=1)
     y = None if trace.y is None else trace.y.repeat(len(keep))
-    pictures = model.generate(chains.shape[1], y=y, noise=chains).mean.unflatten(0, (len(keep), -1))
+    drawn = model.generate(chains.shape[1], y=y, noise=chains, record="last")
     cost = kl(trace)
     nats = torch.stack([cost[:number].sum(0) for number in keep])
-    return Transmission(tuple(keep), pictures, nats)
+    return Transmission(tuple(keep), drawn.mean.unflatten(0, (len(keep), -1)), nats)
 
 
 @torch.no_grad()
@@ -138,6 +140,7 @@ def likeliest_labels(
     x: Float[Tensor, "batch channels height width"],
     *,
     generator: torch.Generator | None = None,
+    glimpses: int | None = None,
 ) -> Int64[Tensor, " batch"]:
     """Under which label each image has the highest bound on log p(x | y).
 
@@ -148,9 +151,15 @@ def likeliest_labels(
         model: A network of several classes.
         x: Images with values in [0, 1].
         generator: Where the noise comes from.
+        glimpses: Length of the chain, if not ``config.glimpses``.
+
+    Raises:
+        ValueError: If the network has no classes.
     """
     config = model.config
-    shape = (config.glimpses, len(x), config.z_size)
+    if config.classes == 0:
+        raise ValueError("model must draw by class, got one of no classes")
+    shape = (glimpses or config.glimpses, len(x), config.z_size)
     noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
     bounds = [
         elbo(x, model(x, y=torch.full((len(x),), label), noise=noise, record="last"))

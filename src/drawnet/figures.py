@@ -141,7 +141,7 @@ def glimpses(
     titles = [f"glimpse {t}" for t in range(1, number + 1)]
     figure, axes = mosaic(cells, 2 * number, titles)
     for t in range(number):
-        rectangles = paint.outline(paint.at(windows, t), size)
+        rectangles = paint.outline(windows.at(t), size)
         for row in range(batch):
             corner = row * (height + gap(height)), 2 * t * (width + gap(height))
             draw_outline(axes, rectangles, row, GLIMPSE_COLOUR, corner, (height, width))

@@ -64,7 +64,7 @@ from drawnet.step import (
 from drawnet.weights import Pretrained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What happened in one run of the chain: facts, time-major, for others to judge and to draw.
 
@@ -173,6 +173,8 @@ class DRAW(Pretrained):
             if head is not None:
                 nn.init.normal_(head.weight, std=0.01)
                 nn.init.zeros_(head.bias)
+        for state in (self.h_enc, self.cell_enc, self.h_dec, self.cell_dec):
+            nn.init.zeros_(state)
         self.start_canvas(torch.full(self.config.image_shape, 0.5))
         if self.prior is not None:  # starts as N(0, I)
             nn.init.zeros_(self.prior.weight)
@@ -250,6 +252,7 @@ class DRAW(Pretrained):
         noise: Float[Tensor, "glimpses {n} z"] | None = None,
         z: Float[Tensor, "first {n} z"] | None = None,
         glimpses: int | None = None,
+        record: Literal["all", "last"] = "all",
     ) -> Trace:
         """Draw n images from the prior: equations (13) to (15).
 
@@ -261,12 +264,14 @@ class DRAW(Pretrained):
             z: Latents of the first glimpses, to be drawn as they are; those of the remaining
                 glimpses are sampled.
             glimpses: Length of the chain, if not ``config.glimpses``.
+            record: ``"all"``, or ``"last"`` to keep no canvas but c_T and no windows, where the
+                finished picture is all that is wanted.
 
         Raises:
             ValueError: If ``noise`` or ``z`` has another shape, or the labels are not those of such
                 a network.
         """
-        return self._run(None, n, y, generator, noise, z, glimpses, "all")
+        return self._run(None, n, y, generator, noise, z, glimpses, record)
 
     def _run(
         self,
@@ -284,6 +289,8 @@ class DRAW(Pretrained):
             length = self.config.glimpses if noise is None else len(noise)
         if length < 1:
             raise ValueError(f"glimpses must be >= 1, got {length}")
+        if record not in ("all", "last"):
+            raise ValueError(f"record must be all or last, got {record!r}")
         shape, like = (length, batch, self.config.z_size), self.canvas
         if noise is None:
             noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -313,7 +320,7 @@ class DRAW(Pretrained):
             z,
             mu,
             log_sigma,
-            start=self.canvas,
+            start=self.canvas.clone(),
             likelihood=likelihood.of(self.config),
             y=y,
         )

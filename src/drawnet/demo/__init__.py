@@ -5,7 +5,7 @@
     `page`      how it looks and what calls what
     `guard`     what reaches the page at all
 
-It needs the extra ``demo``, and no internet connection: nothing on the page comes from another machine.
+It needs the extra ``demo`` and no internet connection: nothing on the page comes from elsewhere.
 """
 
 from collections.abc import Sequence

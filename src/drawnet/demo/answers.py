@@ -151,7 +151,9 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
     generator, other = (torch.Generator().manual_seed(int(SEED.check(seed))) for _ in range(2))
     picture = pictures.from_url(url)
     x = pictures.to_shape(picture, model.config.image_shape, bool(digit)).to(model.canvas)
-    y = likeliest_labels(model, x, generator=other) if model.config.classes else None
+    y = None
+    if model.config.classes:
+        y = likeliest_labels(model, x, generator=other, glimpses=length)
     trace = model(x, y=y, generator=generator, glimpses=length)
 
     cost = objective.kl(trace)[:, 0].tolist()

@@ -78,10 +78,10 @@ def animate(
         inputs = [picture.copy() for picture in above]
         if windows and t >= 0:
             if x is not None and trace.read_window is not None and trace.read_size is not None:
-                seen = paint.outline(paint.at(trace.read_window, t), trace.read_size)
+                seen = paint.outline(trace.read_window.at(t), trace.read_size)
                 paint.paint_outline((inputs or [canvas])[0], seen, paint.READ_COLOUR, scale)
             if trace.write_window is not None and trace.patch is not None:
-                written = paint.outline(paint.at(trace.write_window, t), trace.patch.shape[-1])
+                written = paint.outline(trace.write_window.at(t), trace.patch.shape[-1])
                 paint.paint_outline(canvas, written, paint.WRITE_COLOUR, scale)
         below = []
         if whole and kl:

@@ -65,11 +65,6 @@ def outline(window: Window, size: int) -> Outline:
     return Outline(g_y - reach, g_x - reach, g_y + reach, g_x + reach, sigma)
 
 
-def at(window: Window, t: int) -> Window:
-    """The windows of one glimpse, counted from 0, out of those of a trace."""
-    return Window(*(number[t] for number in window))
-
-
 def check_complete(trace: Trace) -> None:
     if len(trace.canvas) != len(trace.z):
         raise ValueError("the trace holds its last canvas only: run the model with record='all'")

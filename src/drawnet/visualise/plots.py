@@ -59,7 +59,7 @@ def strip(
     figure, axes = mosaic(cells, len(titles), titles)
     if windows and trace.write_window is not None and trace.patch is not None:
         for column, t in enumerate(shown, start=len(titles) - len(shown)):
-            at_t = paint.at(trace.write_window, t - 1)
+            at_t = trace.write_window.at(t - 1)
             rectangles = paint.outline(at_t, trace.patch.shape[-1])
             for row in range(batch):
                 corner = row * (height + gap(height)), column * (width + gap(height))

@@ -11,6 +11,8 @@ written s^2 times as strongly to be as bright). No network is run again. A filte
 pixel fills one on the model's canvas, and shows as the dot that it is on a finer one.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -20,8 +22,7 @@ from torch.nn.functional import interpolate
 
 from drawnet.attention import Window, write
 from drawnet.model import Trace
-
-NO_STROKES = "only a drawing made with write attention can be drawn at another size"
+from drawnet.visualise.paint import check_complete
 
 
 def render(trace: Trace, scale: float) -> Float[Tensor, "batch planes tall wide"]:
@@ -38,16 +39,7 @@ def render(trace: Trace, scale: float) -> Float[Tensor, "batch planes tall wide"
         A canvas; ``trace.likelihood.mean`` of it is the picture. Strokes add up in every plane of a
         canvas, so each is drawn larger for itself.
     """
-    if trace.patch is None or trace.write_window is None or trace.start is None:
-        raise ValueError(NO_STROKES)
-    if not scale > 0:
-        raise ValueError(f"scale must be > 0, got {scale}")
-    height, width = (max(round(side * scale), 1) for side in trace.start.shape[1:])
-    start = interpolate(trace.start[None], (height, width), mode="bilinear", antialias=True)
-    canvas = start.expand(trace.canvas.shape[1], -1, -1, -1)
-    for patch, *numbers in zip(trace.patch, *trace.write_window, strict=True):
-        canvas = canvas + write(patch, enlarge(Window(*numbers), scale), height, width)
-    return canvas
+    return deque(_canvases(trace, scale), maxlen=1).pop()
 
 
 def refine(trace: Trace, scale: float) -> Trace:
@@ -61,26 +53,31 @@ def refine(trace: Trace, scale: float) -> Trace:
         The trace with the canvases and the write windows of the larger drawing. It is no trace of
         the model, but one to look at.
     """
-    if trace.patch is None or trace.write_window is None or trace.start is None:
-        raise ValueError(NO_STROKES)
-    bare = replace(trace, patch=trace.patch[:0], write_window=_part(trace.write_window, 0, 0))
-    start = canvas = render(bare, scale)
-    canvases = []
-    for t in range(len(trace.patch)):
-        stroke = replace(
-            trace,
-            start=torch.zeros_like(trace.start),
-            patch=trace.patch[t : t + 1],
-            write_window=_part(trace.write_window, t, t + 1),
-        )
-        canvas = canvas + render(stroke, scale)
-        canvases.append(canvas)
+    start, *canvases = _canvases(trace, scale)
+    assert trace.write_window is not None
     return replace(
         trace,
         canvas=torch.stack(canvases),
         start=start[0],
         write_window=enlarge(trace.write_window, scale),
     )
+
+
+def _canvases(trace: Trace, scale: float) -> Iterator[Tensor]:
+    """The enlarged canvas before the first glimpse and after each, ``(B, P C, tall, wide)``."""
+    check_complete(trace)
+    if trace.patch is None or trace.write_window is None or trace.start is None:
+        raise ValueError("only a drawing made with write attention can be drawn at another size")
+    if not scale > 0:
+        raise ValueError(f"scale must be > 0, got {scale}")
+    height, width = (max(round(side * scale), 1) for side in trace.start.shape[1:])
+    start = interpolate(trace.start[None], (height, width), mode="bilinear", antialias=True)
+    canvas = start.expand(trace.canvas.shape[1], -1, -1, -1)
+    yield canvas
+    for t, patch in enumerate(trace.patch):
+        window = enlarge(trace.write_window.at(t), scale)
+        canvas = canvas + write(patch, window, height, width)
+        yield canvas
 
 
 def enlarge(window: Window, scale: float) -> Window:
@@ -92,7 +89,3 @@ def enlarge(window: Window, scale: float) -> Window:
         sigma=scale * window.sigma,
         gamma=window.gamma / scale**2,
     )
-
-
-def _part(window: Window, start: int, stop: int) -> Window:
-    return Window(*(number[start:stop] for number in window))
