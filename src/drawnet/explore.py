@@ -159,7 +159,8 @@ def likeliest_labels(
     config = model.config
     if config.classes == 0:
         raise ValueError("model must draw by class, got one of no classes")
-    shape = (glimpses or config.glimpses, len(x), config.z_size)
+    length = config.glimpses if glimpses is None else glimpses
+    shape = (length, len(x), config.z_size)
     noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
     bounds = [
         elbo(x, model(x, y=torch.full((len(x),), label), noise=noise, record="last"))

@@ -217,7 +217,7 @@ def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
     return loggers
 
 
-class TimeLimit(Timer):
+class _TimeLimit(Timer):
     """Lightning's, but a training that is resumed has the whole time again."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -239,7 +239,7 @@ def _trainer(
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     callbacks: list[Callback] = [logs]
     if settings.max_time is not None:
-        callbacks.append(TimeLimit(settings.max_time, interval="step", verbose=False))
+        callbacks.append(_TimeLimit(settings.max_time, interval="step", verbose=False))
     callbacks.append(watch)
     if shows:
         callbacks.append(Progress(logs))
