@@ -126,6 +126,21 @@ def test_a_longer_look_begins_as_a_shorter() -> None:
         model(x.mT)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's own code
+def test_a_classifier_can_be_exported_for_batches_of_any_size() -> None:
+    class Answer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = small_classifier().requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model.logits(x)[-1]
+
+    answer, sizes = Answer(), {"x": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(answer, (images(2),), dynamic_shapes=sizes).module()
+    torch.testing.assert_close(program(images()), answer(images()))
+
+
 def test_low_precision_is_near() -> None:
     model, x = small_classifier(), images()
     exact = model.logits(x)

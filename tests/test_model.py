@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracle import Drawing, draw
 from tiny import DEC, READ, WRITE, B, C, H, T, W, Z, images, levels, noise, seeded, tiny_model
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from drawnet import DRAW, Trace, Window
@@ -320,6 +320,27 @@ def test_a_trace_stays_what_it_was_when_the_network_learns() -> None:
     with torch.no_grad():
         model.canvas += 1
     assert torch.equal(trace.start, before)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own code
+@pytest.mark.parametrize("generates", [True, False])
+def test_a_chain_can_be_exported_for_batches_of_any_size(generates: bool) -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = tiny_model().requires_grad_(False)
+
+        def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+            n = noise.shape[1]
+            if generates:
+                return self.model.generate(n, noise=noise, record="last").mean
+            return self.model(x, noise=noise, record="last").mean
+
+    mean, batch = Mean(), torch.export.Dim("batch")
+    sizes = {"x": {0: batch}, "noise": {1: batch}}
+    program = torch.export.export(mean, (images(), noise()), dynamic_shapes=sizes).module()
+    more = images(B + 2), noise(B + 2)
+    torch.testing.assert_close(program(*more), mean(*more))
 
 
 def test_a_tiny_network_is_worth_what_it_always_was() -> None:

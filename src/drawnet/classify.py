@@ -175,7 +175,7 @@ class GlimpseClassifier(Pretrained):
         if count < 1:
             raise ValueError(f"glimpses must be >= 1, got {count}")
         products = self.fuse()
-        states, patches = [self.initial_state(products, len(x))], []
+        states, patches = [self.initial_state(products, x.shape[0])], []
         for _ in range(count):
             state, patch = self.step(products, x, states[-1])
             states.append(state)

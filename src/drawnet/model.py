@@ -241,7 +241,7 @@ class DRAW(Pretrained):
         if x.shape[1:] != self.config.image_shape:
             expected = ", ".join(map(str, self.config.image_shape))
             raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
-        return self._run(x, len(x), y, generator, noise, None, glimpses, record)
+        return self._run(x, x.shape[0], y, generator, noise, None, glimpses, record)
 
     def generate(
         self,
