@@ -51,8 +51,8 @@ def save_drawer(folder: Path, facts: dict[str, Any] | None = None, **changes: An
     return folder
 
 
-def save_classifier(folder: Path) -> Path:
+def save_classifier(folder: Path, **facts: Any) -> Path:
     """Weights of a network that tells the two classes apart, more or less."""
     config = ClassifierConfig((1, SIDE, SIDE), glimpses=3, hidden_size=6, read_size=2, classes=2)
-    GlimpseClassifier(config).save_pretrained(folder, **FOLDER)
+    GlimpseClassifier(config).save_pretrained(folder, **FOLDER, **facts)
     return folder

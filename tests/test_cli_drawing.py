@@ -1,5 +1,6 @@
 """Drawings, figures and walks from the command line."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from PIL import Image, ImageSequence
 from tiny import seeded
 
 from drawnet import DRAW, Trace, data, figures
+from drawnet.classify import GlimpseClassifier
 from drawnet.cli.drawing import pairs_in_a_row
+from drawnet.cli.inputs import drawn_at_random
 from drawnet.complete import hide, hide_at_random
 from drawnet.data.lighthouse import lighthouse
-from drawnet.visualise import grid, render
+from drawnet.visualise import follow, grid, render
 
 BEGINS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
@@ -244,6 +247,49 @@ def test_a_picture_is_completed_as_of_the_class_that_is_named(
     assert stills[0] == stills[1] != stills[2]
 
 
+def test_what_a_classifier_takes_images_for_and_where_it_looks(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    command = ("classify", weights["CLASSIFIER"], "--data-dir", pictures, "--split", "train")
+    options = ("--count", 5, "--columns", 1, "--format", "apng", "--out", tmp_path)
+    answer = drawnet(*command, *options)
+    assert answer.code == 0, answer.err
+    *lines, still, moving = answer.out.splitlines()
+    images = data.load("folder", "train", pictures, size=SIDE, channels=1)
+    x, y = drawn_at_random(images, 5, seed=0).batch(torch.arange(5))
+    assert y is not None
+    model = GlimpseClassifier.from_pretrained(weights["CLASSIFIER"]).requires_grad_(False)
+    seen = model(x)
+    probability, chosen = seen.logits[-1].softmax(-1).max(-1)
+    assert lines == [
+        f"image {i + 1}: {'ab'[chosen[i]]} ({100 * probability[i]:.1f} %), labelled {'ab'[y[i]]}"
+        for i in range(5)
+    ]
+    frames = follow(x, seen, names=("a", "b"), columns=1)
+    with Image.open(moving) as animation:
+        assert animation.n_frames == len(frames) == 3
+        for t, frame in enumerate(frames):
+            animation.seek(t)
+            assert np.array_equal(np.asarray(animation.convert("RGB")), np.asarray(frame))
+    with Image.open(still) as last:
+        assert np.array_equal(np.asarray(last), np.asarray(frames[-1]))
+
+
+def test_a_picture_of_ones_own_is_classified(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    photo = pictures / "a" / "0.png"
+    command = ("classify", weights["CLASSIFIER"], "--image", photo, "--out", tmp_path)
+    answer = drawnet(*command)
+    assert answer.code == 0, answer.err
+    first, still, moving = answer.out.splitlines()
+    assert re.fullmatch(r"image 1: [01] \(\d+\.\d %\)", first), "by number, without names"
+    assert [Path(still).name, Path(moving).name] == ["classified.png", "classified.gif"]
+    named = save_classifier(tmp_path / "named", classes=["black", "white"])
+    answer = drawnet("classify", named, "--image", photo, "--out", tmp_path)
+    assert re.match(r"image 1: (black|white) \(", answer.out)
+
+
 @pytest.mark.parametrize(
     ("argv", "suffix"),
     [
@@ -412,7 +458,26 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["complete", "WITH", "--label", "a"], "draws without labels, got --label a"),
         (["complete", "CLASSES", "--image", "PICTURE"], "draws by class: name the --label of the"),
         (["complete", "WITH", "--count", "100", "--times", "64", "--scale", "20"], "megapixels"),
+        (
+            [
+                "complete",
+                "WITH",
+                "--glimpses=60",
+                "--count=100",
+                "--times=64",
+                "--chains=64",
+                "--scale=1",
+            ],
+            "expected at most 159783 chains at once for images, times and chains together, got 409",
+        ),
         (["complete", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
+        (["classify", "WITH"], "expected weights of a GlimpseClassifier, got DRAW"),
+        (
+            ["classify", "CLASSIFIER", "--image", "no.png"],
+            "no.png: expected a picture, got no such",
+        ),
+        (["classify", "CLASSIFIER", "--data", "digits"], "digits has images of shape (1, 28, 28)"),
+        (["classify", "CLASSIFIER", "--count", "100", "--scale", "64"], "megapixels in all its"),
         (["figure"], "the following arguments are required: FIGURE"),
         (["figure", "2"], "invalid choice: '2'"),
         (["figure", "1"], "the following arguments are required: weights"),

@@ -62,6 +62,7 @@ def test_the_weights_that_are_kept_make_the_errors_that_are_told(
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["validation_error"] == best.error
     assert provenance["validation_nats"] == best.loss
+    assert provenance["classes"] == ["left", "right"]
     valid = [row for row in rows(tmp_path) if row["valid_loss"]]
     assert min((float(row["valid_error"]), float(row["valid_loss"])) for row in valid) == (
         best.error,

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet.attention import Window
+from drawnet.classify import Glimpses
 from drawnet.model import DRAW, DRAWConfig, Trace
 from drawnet.objective import kl
-from drawnet.visualise import animate, cover, grid, paint, save_animation
+from drawnet.visualise import animate, cover, follow, grid, paint, save_animation
 
 T, B, Z, READ, WRITE = 4, 5, 6, 2, 3
 C, H, W = 1, 9, 13
@@ -379,3 +380,64 @@ def test_save_animation_refuses_what_it_cannot_save(tmp_path: Path, trace: Trace
     with pytest.raises(ValueError, match="fps must be > 0"):
         save_animation(frames, tmp_path / "drawing.gif", fps=0)
     assert not list(tmp_path.iterdir())
+
+
+# follow
+
+
+def looks(channels: int = C) -> tuple[Tensor, Glimpses]:
+    """Images, and two glimpses of them with answers (1, 4, 2) / 7 and (3, 1, 1) / 5."""
+    generator = torch.Generator().manual_seed(4)
+    answers = torch.tensor([[1.0, 4.0, 2.0], [3.0, 1.0, 1.0]]).log()
+    return torch.rand(B, channels, H, W, generator=generator), Glimpses(
+        logits=answers[:, None].expand(2, B, 3),
+        window=windows(2, B, g_y=4.0, delta=4.0),
+        patches=torch.rand(2, B, channels, READ, READ, generator=generator) / 7,
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_look_shows_the_window_what_is_seen_and_the_answers(channels: int) -> None:
+    scale, gap = 8, 12
+    high, wide, between = H * scale, W * scale, gap // 4
+    x, seen = looks(channels)
+    frames = follow(x, seen, columns=1, scale=scale, gap=gap)
+    shares = ([1 / 7, 4 / 7, 2 / 7], [3 / 5, 1 / 5, 1 / 5])
+    for frame, patches, share in zip(frames, seen.patches, shares, strict=True):
+        page = pixels(frame)
+        pitch = (len(page) + gap) // B
+        for i in range(B):
+            cell = page[i * pitch : (i + 1) * pitch - gap]
+            plain = pixels(grid(x[i : i + 1], scale=scale))
+            marked = (cell[:high, :wide] != plain).any(-1)
+            assert torch.equal(marked, painted(windows(1, g_y=4.0, delta=4.0), READ, scale)[0] > 0)
+            brightest = grid(patches[i : i + 1] / patches[i].max(), scale=high // READ)
+            assert torch.equal(cell[:high, wide + between :], pixels(brightest))
+            answers = cell[high + between :][: high // 4]
+            for k in range(3):
+                column = answers[:, answers.shape[1] * (2 * k + 1) // 6]
+                likeliest = share[k] == max(share)
+                colour = torch.tensor(paint.WRITE_COLOUR if likeliest else paint.KL_COLOUR)
+                filled = ((column - 0.93) / (colour - 0.93)).mean(0)
+                torch.testing.assert_close(filled, torch.full((3,), share[k]), atol=0.02, rtol=0)
+
+
+def test_names_stand_below_the_bars_or_their_numbers_where_they_are_too_long() -> None:
+    def ink(names: tuple[str, ...]) -> list[bool]:
+        """Whether there is any below each of three bars."""
+        return [
+            bool((third < 0.5).any()) for third in np.split(paint.words(names, 20, 90)[0], 3, 1)
+        ]
+
+    assert ink(("a", "", "b")) == [True, False, True]
+    long, number = ("", "a name that is long", ""), ("", "1", "")
+    assert np.array_equal(paint.words(long, 20, 90), paint.words(number, 20, 90))
+    assert ink(("a", "b", "c") * 30) == [False] * 3, "where nothing fits, nothing is written"
+
+
+def test_what_cannot_be_followed_is_refused() -> None:
+    x, seen = looks()
+    with pytest.raises(ValueError, match="x must be the 5 images that were seen, got 4"):
+        follow(x[:-1], seen)
+    with pytest.raises(ValueError, match="names must be 3, got 2"):
+        follow(x, seen, names=("a", "b"))

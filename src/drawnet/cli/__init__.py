@@ -5,7 +5,7 @@ quick. Bad input is one line on stderr and exit 2.
 
     `training`   train, recipes
     `results`    evaluate
-    `drawing`    generate, reconstruct, complete
+    `drawing`    generate, reconstruct, complete, classify
     `paper`      figure
     `latents`    explore
     `programs`   weights, demo, benchmark
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from drawnet.cli.arguments import Plain
-from drawnet.cli.drawing import complete, generate, reconstruct
+from drawnet.cli.drawing import classify, complete, generate, reconstruct
 from drawnet.cli.latents import explore
 from drawnet.cli.outputs import BAD_INPUT, MACHINE_FAILED, fail, words
 from drawnet.cli.paper import figure
@@ -36,6 +36,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "generate": generate,
     "reconstruct": reconstruct,
     "complete": complete,
+    "classify": classify,
     "figure": figure,
     "explore": explore,
     "demo": demo,

@@ -1,4 +1,4 @@
-"""`drawnet generate`, `reconstruct` and `complete`: a picture, and an animation of the drawing."""
+"""`drawnet generate`, `reconstruct`, `complete`, `classify`: a picture, and how it came about."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from drawnet.cli.inputs import (
     described,
     drawer,
     generator_for,
+    glimpse_classifier,
+    images_for,
     images_to_draw,
     known_pixels,
     labels_in_turn,
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from drawnet.classify import GlimpseClassifier
     from drawnet.model import DRAW, Trace
 
 FORMATS = ("gif", "png", "apng", "webp")
 BUDGET = 2**28
 """At most so many pixels in all frames of an animation, which take three bytes each."""
+LATENTS = 2**26
+"""At most so many latents in all chains of a completion, for each of which some eight numbers are
+kept."""
 
 
 def generate(argv: Sequence[str]) -> None:
@@ -54,7 +60,7 @@ def generate(argv: Sequence[str]) -> None:
     if asked.size is not None:
         trace, asked.scale = visualise.refine(trace, enlarge), 1
     still = visualise.grid(trace.mean, columns=asked.columns, scale=asked.scale)
-    _save(asked, "generated", still, trace)
+    _save(asked, "generated", still, _film(asked, trace))
 
 
 def reconstruct(argv: Sequence[str]) -> None:
@@ -78,7 +84,7 @@ def reconstruct(argv: Sequence[str]) -> None:
     pairs = torch.stack([x, trace.mean], dim=1).flatten(0, 1)
     columns = 2 * (asked.columns or pairs_in_a_row(len(x)))
     still = visualise.grid(pairs, columns=columns, scale=asked.scale)
-    _save(asked, "reconstructed", still, trace, x)
+    _save(asked, "reconstructed", still, _film(asked, trace, x))
 
 
 def complete(argv: Sequence[str]) -> None:
@@ -86,8 +92,7 @@ def complete(argv: Sequence[str]) -> None:
     parser = verb_parser(complete)
     add_weights(parser)
     add_data(parser)
-    what = "a PNG, JPEG or WebP of your own instead, white on black if the network is of digits"
-    parser.add_argument("--image", type=Path, metavar="FILE", help=what)
+    _add_image(parser)
     what = (
         "what to hide: left, right, top, bottom, centre, pixels:0.8 (such a share of them, at "
         "random), or a picture in which it is white"
@@ -101,6 +106,7 @@ def complete(argv: Sequence[str]) -> None:
     parser.add_argument("--fill", choices=("sample", "mean"), help=what)
     parser.add_argument("--label", help="the class to take them for, if the network draws by class")
     _add_scale(parser)
+    _add_windows(parser)
     _add_animation(parser)
     asked = parser.parse_args(argv)
     model = drawer(asked)
@@ -108,6 +114,7 @@ def complete(argv: Sequence[str]) -> None:
     if asked.image is not None:
         asked.count = 1
     _afford(asked, model, asked.scale, each=asked.times)
+    _afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
     known = known_pixels(asked, model.config.image_shape).to(generator.device)
 
@@ -144,7 +151,44 @@ def complete(argv: Sequence[str]) -> None:
     page = torch.stack(row, dim=1).flatten(0, 1)
     still = visualise.grid(page, columns=len(row), scale=asked.scale)
     asked.columns = asked.times
-    _save(asked, "completed", still, done.trace, many, known)
+    _save(asked, "completed", still, _film(asked, done.trace, many, known))
+
+
+def classify(argv: Sequence[str]) -> None:
+    """Say what a classifier takes images for, and show where it looked, glimpse by glimpse."""
+    parser = verb_parser(classify)
+    add_weights(parser)
+    add_data(parser)
+    _add_image(parser)
+    add_number(parser, "count", 1, 100, 6, "images; fewer if there are not so many")
+    add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    _add_scale(parser, 2)
+    _add_animation(parser, fps=2.0)
+    asked = parser.parse_args(argv)
+    model = glimpse_classifier(asked)
+    if asked.image is not None:
+        asked.count = 1
+    _afford(asked, model, asked.scale, each=2.5)
+
+    import torch
+
+    from drawnet import visualise
+
+    y, names = None, _names(asked, model.config.classes)
+    if asked.image is None:
+        images = images_for(asked, model.config.image_shape).for_classes(model.config.classes)
+        generator = torch.Generator(model.h.device).manual_seed(asked.seed)
+        (x, y, _), names = some(images, asked.count, asked.seed, generator), list(images.classes)
+    else:
+        x = picture(asked.image, model.config.image_shape)[None].to(model.h.device)
+    seen = model(x)
+    frames = visualise.follow(x, seen, names=names, columns=asked.columns, scale=asked.scale)
+    for number, answer in enumerate(seen.logits[-1].softmax(-1)):
+        likeliest = int(answer.argmax())
+        truth = "" if y is None else f", labelled {names[y[number]]}"
+        share = f"{100 * answer[likeliest]:.1f} %"
+        print(f"image {number + 1}: {names[likeliest]} ({share}){truth}")
+    _save(asked, "classified", frames[-1], frames)
 
 
 def _labels(asked: argparse.Namespace, model: "DRAW") -> "torch.Tensor | None":
@@ -167,13 +211,18 @@ def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
     """A class by its name, or by its number."""
     if not classes:
         raise ValueError(f"{asked.weights} draws without labels, got --label {name}")
-    names = described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
+    names = _names(asked, classes)
     if name in names:
         return names.index(name)
     if name.isdecimal() and int(name) < len(names):
         return int(name)
     known = ", ".join(names) if len(names) <= 20 else f"0 to {len(names) - 1}"
     raise ValueError(f"--label must be one of {known}, got {name!r}")
+
+
+def _names(asked: argparse.Namespace, classes: int) -> list[str]:
+    """Of the classes of a network: those of its training images, or their numbers."""
+    return described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
 
 
 def pairs_in_a_row(count: int) -> int:
@@ -186,19 +235,28 @@ def pairs_in_a_row(count: int) -> int:
 def _add_pictures(parser: Plain, count: int | None, what: str) -> None:
     add_number(parser, "count", 1, 1000, count, what)
     add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    _add_windows(parser)
     _add_animation(parser)
 
 
-def _add_animation(parser: Plain) -> None:
+def _add_image(parser: Plain) -> None:
+    what = "a PNG, JPEG or WebP of your own instead, white on black if the network is of digits"
+    parser.add_argument("--image", type=Path, metavar="FILE", help=what)
+
+
+def _add_windows(parser: Plain) -> None:
     what = "frame the windows that are read and written through"
     parser.add_argument("--windows", action=argparse.BooleanOptionalAction, default=True, help=what)
-    add_number(parser, "fps", 0.1, 50.0, 10.0, "glimpses a second")
+
+
+def _add_animation(parser: Plain, fps: float = 10.0) -> None:
+    add_number(parser, "fps", 0.1, 50.0, fps, "glimpses a second")
     parser.add_argument("--format", choices=FORMATS, default="gif", help="of the animation")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
 
 
-def _add_scale(parser: argparse._ActionsContainer) -> None:
-    add_number(parser, "scale", 1, 64, 4, "side of a pixel in the picture")
+def _add_scale(parser: argparse._ActionsContainer, scale: int = 4) -> None:
+    add_number(parser, "scale", 1, 64, scale, "side of a pixel in the picture")
 
 
 def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
@@ -216,7 +274,13 @@ def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
     return float(asked.size / side)
 
 
-def _afford(asked: argparse.Namespace, model: "DRAW", scale: float, *, each: float = 1.0) -> None:
+def _afford(
+    asked: argparse.Namespace,
+    model: "DRAW | GlimpseClassifier",
+    scale: float,
+    *,
+    each: float = 1.0,
+) -> None:
     """Refuse an animation that would not fit into memory, with so much space for each image."""
     _, height, width = model.config.image_shape
     cell = each * (height * scale) * (width * scale)
@@ -228,23 +292,38 @@ def _afford(asked: argparse.Namespace, model: "DRAW", scale: float, *, each: flo
         )
 
 
-def _save(
+def _afford_chains(chains: int, model: "DRAW") -> None:
+    """Refuse more chains at once than there is likely to be memory for."""
+    most = LATENTS // (model.config.glimpses * model.config.z_size)
+    if chains > most:
+        raise ValueError(
+            f"expected at most {most} chains at once for images, times and chains together, got "
+            f"{chains}: complete fewer images, or with fewer chains"
+        )
+
+
+def _film(
     asked: argparse.Namespace,
-    name: str,
-    picture: "Image.Image",
     trace: "Trace",
     x: "torch.Tensor | None" = None,
     known: "torch.Tensor | None" = None,
-) -> None:
-    """Save a picture and its animation, and say where they are."""
+) -> "list[Image.Image]":
     from drawnet import visualise
 
-    frames = visualise.animate(
+    return visualise.animate(
         trace, x, known=known, columns=asked.columns, scale=asked.scale, windows=asked.windows
     )
+
+
+def _save(
+    asked: argparse.Namespace, name: str, still: "Image.Image", frames: "list[Image.Image]"
+) -> None:
+    """Save a picture and an animation, and say where they are."""
+    from drawnet import visualise
+
     asked.out.mkdir(parents=True, exist_ok=True)
-    still = asked.out / f"{name}.png"
+    picture = asked.out / f"{name}.png"
     moving = asked.out / f"{name}{'-growing' * (asked.format == 'png')}.{asked.format}"
-    picture.save(still)
+    still.save(picture)
     visualise.save_animation(frames, moving, fps=asked.fps)
-    print(still, moving, sep="\n")
+    print(picture, moving, sep="\n")

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data, weights
-from drawnet.config import ConvNetConfig, DRAWConfig
+from drawnet.config import ConvNetConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
@@ -279,7 +279,7 @@ def _keeper(
     origin: dict[str, Any] = {}
     if recipe.start is not None:
         origin = {"start": recipe.start, "start_sha256": start_sha256}
-    if isinstance(recipe.model, DRAWConfig) and recipe.model.classes:
+    if recipe.model.classes:
         origin["classes"] = list(images.classes)
 
     def keep(module: Training, result: Validation, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Watch it draw: the canvas growing glimpse by glimpse, with the windows that read and write."""
+"""Watch it draw, and watch it look: glimpse by glimpse, with the windows that read and write."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from drawnet import objective
+from drawnet.classify import Glimpses
 from drawnet.model import Trace
 from drawnet.visualise import paint
 
@@ -86,8 +87,62 @@ def animate(
         below = []
         if whole and kl:
             height, width = canvas.shape[1:3]
-            below = [paint.bars(nats, -(-height // 6), width, t)]
+            so_far = np.where(np.arange(glimpses) <= t, nats, 0.0)
+            below = [paint.bars(so_far, -(-height // 6), width, t)]
         cells = paint.stack([*inputs, canvas, *below], gap // 4)
+        frames.append(paint.to_image(paint.mosaic(cells, columns, gap)))
+    return frames
+
+
+def follow(
+    x: Float[Tensor, "batch channels height width"],
+    seen: Glimpses,
+    *,
+    names: Sequence[str] = (),
+    columns: int | None = None,
+    scale: int = 2,
+    gap: int = 8,
+) -> list[Image.Image]:
+    """One picture for each glimpse of a classifier: where it looks, what it sees, what it answers.
+
+    Each image of the batch has a cell: the image with the window that is read through (blue);
+    beside it what is seen there, the brightest point white; and below both a bar for each class,
+    as high as its probability, where the likeliest stands out.
+
+    Args:
+        x: The images, in [0, 1].
+        seen: What the classifier saw of them and answered, in T glimpses.
+        names: Of the classes, written below the bars; by default their numbers.
+        columns: Number of cells in a row; as many as make the picture about square by default.
+        scale: Every pixel of an image becomes a square of this side.
+        gap: Pixels of white between two images, not enlarged.
+
+    Returns:
+        T pictures, all of one size.
+    """
+    glimpses, batch, classes = seen.logits.shape
+    if len(x) != batch:
+        raise ValueError(f"x must be the {batch} images that were seen, got {len(x)}")
+    names = names or [str(number) for number in range(classes)]
+    if len(names) != classes:
+        raise ValueError(f"names must be {classes}, got {len(names)}")
+    probability = paint.to_array(seen.logits.softmax(-1))
+    images = paint.to_pictures(x, scale)
+    height, width = images.shape[1:3]
+    size = seen.patches.shape[-1]
+    magnified = np.arange(height) * size // height
+    line = paint.words(names, max(height // 10, 8), width + gap // 4 + height)
+    frames = []
+    for t in range(glimpses):
+        pictures = images.copy()
+        at_t = paint.outline(seen.window.at(t), size)
+        paint.paint_outline(pictures, at_t, paint.READ_COLOUR, scale)
+        light = seen.patches[t].amax((1, 2, 3), keepdim=True).clamp(min=1e-9)
+        patches = paint.to_pictures(seen.patches[t] / light, 1)[:, magnified][:, :, magnified]
+        both = paint.stack([pictures, patches], gap // 4, axis=2)
+        chosen = probability[t].argmax(1)
+        answer = paint.bars(probability[t], height // 4, both.shape[2], chosen)
+        cells = paint.stack([both, answer, line.repeat(batch, 0)], gap // 4)
         frames.append(paint.to_image(paint.mosaic(cells, columns, gap)))
     return frames
 

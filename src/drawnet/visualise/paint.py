@@ -7,12 +7,13 @@ edges is painted by the exact share of each display pixel that it covers, which 
 without sampling.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from drawnet.attention import Window
@@ -33,6 +34,8 @@ TINT = 0.35
 """How much of that colour lies over what was drawn in its place."""
 PAPER = 1.0
 """What lies between the images: white."""
+INK = (38, 38, 38)
+"""Of words: nearly black."""
 BAND_OPACITY = 0.45
 """The picture shows through a border, which is wide where sigma is; only its middle is solid."""
 MIDDLE = 0.3
@@ -117,29 +120,49 @@ def _share(start: Array, end: Array, length: int, scale: int) -> Array:
     return (high - low).clip(0, 1)
 
 
-def bars(heights: Array, height: int, width: int, last: int) -> Array:
-    """A strip of bars from left to right, up to number ``last``, which stands out.
+def bars(heights: Array, height: int, width: int, chosen: int | NDArray[np.int64]) -> Array:
+    """A strip of bars from left to right, one of which stands out.
 
     Args:
         heights: ``(B, T)``, each in [0, 1].
         height: Height of the strip in display pixels.
         width: Width of the strip in display pixels.
-        last: The number of the last bar that is drawn; none is with -1.
+        chosen: The number of the bar that stands out, or ``(B,)`` of them; none does with -1.
     """
     bar = np.arange(width) * heights.shape[1] // width
-    level = np.where(bar <= last, heights[:, bar], 0.0) * height
     rows = np.arange(height)[::-1, None]
-    share = (level[:, None, :] - rows).clip(0, 1)[..., None]
-    colours = np.where((bar == last)[:, None], WRITE_COLOUR, KL_COLOUR)
-    strip: Array = 0.93 * (1 - share) + colours * share
+    share = (heights[:, None, bar] * height - rows).clip(0, 1)[..., None]
+    stands_out = (bar == np.reshape(chosen, (-1, 1)))[:, None, :, None]
+    strip: Array = 0.93 * (1 - share) + np.where(stands_out, WRITE_COLOUR, KL_COLOUR) * share
     return strip
 
 
-def stack(pictures: list[Array], gap: int) -> Array:
-    """Pictures of the same width, one above the other."""
-    space = np.full((len(pictures[0]), gap, *pictures[0].shape[2:]), PAPER)
+def words(names: Sequence[str], height: int, width: int) -> Array:
+    """Words side by side, each below one of the `bars`, ``(1, height, width, 3)``.
+
+    Args:
+        names: What to write; its number instead of one that is too long for its bar.
+        height: Height of the line in display pixels.
+        width: Width of the line in display pixels.
+    """
+    line = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(line), ImageFont.load_default(0.85 * height)
+    slot = width / len(names)
+    for number, name in enumerate(names):
+        text = name if pen.textlength(name, font) < slot else str(number)
+        if pen.textlength(text, font) < slot:
+            pen.text(((number + 0.5) * slot, height / 2), text, INK, font, anchor="mm")
+    return np.asarray(line)[None] / 255
+
+
+def stack(pictures: list[Array], gap: int, axis: Literal[1, 2] = 1) -> Array:
+    """Pictures of the same width one above the other, or, along axis 2, of the same height side by
+    side."""
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    space = np.full(shape, PAPER)
     parts = [part for picture in pictures for part in (picture, space)]
-    return np.concatenate(parts[:-1], axis=1)
+    return np.concatenate(parts[:-1], axis=axis)
 
 
 def mosaic(pictures: Array, columns: int | None, gap: int) -> Array:
