@@ -14,6 +14,8 @@ from PIL import Image, ImageChops, ImageDraw
 from tiny import CONFIG, seeded, tiny_model
 
 from drawnet import DRAW, DRAWConfig, attention, data, demo, objective
+from drawnet.classify import GlimpseClassifier
+from drawnet.config import ClassifierConfig
 from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import answers, pictures
 from drawnet.explore import likeliest_labels
@@ -209,7 +211,7 @@ def test_values_out_of_bounds_are_refused_in_a_line(value: object) -> None:
 
 def test_every_control_starts_within_its_bounds() -> None:
     controls = [value for value in vars(answers).values() if isinstance(value, answers.Control)]
-    assert len(controls) == 9
+    assert len(controls) == 10
     for control in controls:
         assert control.check(control.start) == control.start
         for beyond in (control.low - control.step, control.high + control.step, "1"):
@@ -289,6 +291,55 @@ def test_there_must_be_something_to_copy() -> None:
         answers.copy(digits_model(), "", True, 0, 3)
 
 
+# Find it in clutter
+
+
+def finder(side: int = 40) -> GlimpseClassifier:
+    config = ClassifierConfig((1, side, side), glimpses=3, hidden_size=6, read_size=4)
+    torch.manual_seed(1)
+    return GlimpseClassifier(config)
+
+
+def test_the_shipped_classifier_finds_digits() -> None:
+    model = GlimpseClassifier.from_pretrained("cluttered-8")
+    found = 0
+    for index in range(10):
+        url = pictures.to_url(pictures.digit(index))
+        search = answers.search(model, url, 8, index)
+        found += search.words.startswith(f"It takes the digit for a **{index}, ")
+        assert len(search.film.frames) == len(search.film.notes) == 8
+        assert search.words.endswith(
+            "8 glimpses of 144 numbers each; the whole picture has 10,000."
+        )
+        note = search.film.notes[-1]
+        assert note.startswith("glimpse 8 of 8: ")
+        assert f"**{note.removeprefix('glimpse 8 of 8: ')}**" in search.words
+    assert found >= 9
+
+
+def test_the_seed_decides_the_place_and_the_clutter_is_counted() -> None:
+    model, sent = finder(), pictures.to_url(ONE)
+    one, same, other = (answers.search(model, sent, 3, seed).film for seed in (1, 1, 2))
+    assert one.frames == same.frames
+    assert one.frames != other.frames
+    light = [np.asarray(answers.search(model, sent, k, 4).film.frames[0])[:, :480] for k in (0, 9)]
+    assert light[0].mean() < light[1].mean()
+    with pytest.raises(ValueError, match="pieces of clutter must be a whole number from 0 to 32"):
+        answers.search(model, sent, 33, 0)
+    with pytest.raises(ValueError, match="the picture is empty"):
+        answers.search(model, pictures.to_url(Image.new("RGB", (50, 50))), 3, 0)
+
+
+def test_which_classifiers_search(tmp_path: Path) -> None:
+    finder().save_pretrained(tmp_path / "run")
+    models, classifiers = demo.load([tmp_path / "run"])
+    assert list(classifiers) == ["run", "cluttered-4", "cluttered-8"]
+    assert "mnist" in models
+    finder(side=20).save_pretrained(tmp_path / "small")
+    with pytest.raises(ValueError, match="only classifiers of ten digits in square grey pictures"):
+        demo.load([tmp_path / "small"])
+
+
 # The attention by hand
 
 
@@ -352,7 +403,8 @@ def test_weights_are_named_after_their_run(monkeypatch: pytest.MonkeyPatch, tmp_
     other = description.replace('"DRAW"', '"Classifier"')
     (tmp_path / "shipped/reader/config.json").write_text(other)
 
-    models = demo.load([tmp_path / "a/run", tmp_path / "b/run/weights"])
+    models, classifiers = demo.load([tmp_path / "a/run", tmp_path / "b/run/weights"])
+    assert classifiers == {}
     assert list(models) == ["run", str(tmp_path / "b/run/weights"), "mnist"]
     assert all(model.config == CONFIG for model in models.values())
 

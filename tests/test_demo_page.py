@@ -179,6 +179,8 @@ def test_the_page_asks_nothing_of_other_machines(server: Server) -> None:
         ("copy", ["grey", "", True, 0, T], "there is no picture yet"),
         ("copy", ["grey", "file:///etc/passwd", True, 0, T], "the picture must be one of"),
         ("copy", ["colour", PAPER, False, 0, 0], "glimpses must be"),
+        ("find", ["cluttered-8", PAPER, 33, 0], "pieces of clutter must be a whole number from 0"),
+        ("find", ["../../etc", PAPER, 8, 0], "the classifier must be one of cluttered-4, clutt"),
         ("view", [PAPER, 0, 0, 0, 99, 0, 5], "log stride must be a number from -4 to 1, got 99"),
         ("view", [PAPER, 0, 0, 0, 0, 0, 33], "N must be"),
     ],
@@ -436,6 +438,21 @@ def test_an_error_is_told_in_a_line(page: Any) -> None:
     page.get_by_test_id("toast-close").click()  # it lies over the choice of the network
 
 
+def test_a_digit_is_hidden_and_found(page: Any) -> None:
+    film = show(page, "Find it in clutter", "find")
+    until(page, lambda: "It takes the digit for a 7" in words(page, "#found"))
+    assert film.get_attribute("max") == "7", "of eight glimpses"
+    speeds = [page.locator(f"#{screen} .speed").input_value() for screen in ("find", "watch")]
+    assert speeds == ["2", "10"]
+    before = scrub(page, "find", 7)
+    assert re.fullmatch(r"glimpse 8 of 8: \d, \d+% sure", words(page, "#find .note"))
+    page.get_by_role("button", name="Hide it and find it").click()
+    until(page, lambda: scrub(page, "find", 7) != before)
+    page.get_by_label("Classifier").click()
+    page.get_by_role("option", name="cluttered-4").click()
+    until(page, lambda: film.get_attribute("max") == "3")
+
+
 def test_the_window_moves_with_the_sliders(page: Any) -> None:
     page.get_by_role("tab", name="The attention by hand").click()
     until(page, lambda: "12 × 12 filters" in words(page, "#seen"))
@@ -454,11 +471,11 @@ def test_another_network_is_chosen(page: Any) -> None:
 
 def test_a_class_is_chosen(page: Any) -> None:
     film = show(page, "Watch it draw", "watch")
-    assert page.get_by_label("Class").count() == 0
+    assert page.get_by_label("Class", exact=True).count() == 0
     page.get_by_label("Network").click()
     page.get_by_role("option", name="labels", exact=True).click()
     until(page, lambda: film.get_attribute("max") == "2")
     before = scrub(page, "watch", 2)
-    page.get_by_label("Class").click()
+    page.get_by_label("Class", exact=True).click()
     page.get_by_role("option", name="1", exact=True).click()
     until(page, lambda: scrub(page, "watch", 2) != before)

@@ -1,4 +1,4 @@
-"""The demo page: watch a network draw, let it copy a drawing, move the attention by hand.
+"""The demo page: watch a network draw, let it copy a digit or find it, move the attention by hand.
 
     `answers`   what the page computes: plain values in, pictures and words out
     `pictures`  pictures that strangers send, brought to the shape of a model
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drawnet import weights as store
+from drawnet.classify import GlimpseClassifier
+from drawnet.demo import answers
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 
@@ -38,44 +40,60 @@ def launch(
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
     flush_denormals()  # before there are threads
-    models = load(weights or [])
+    models, classifiers = load(weights or [])
     try:
         from drawnet.demo import page
     except ModuleNotFoundError as error:
         message = f"the demo needs {error.name}: pip install 'drawnet[demo]'"
         raise ValueError(message) from error
-    page.serve(models, host, port)
+    page.serve(models, classifiers, host, port)
 
 
-def load(names: Sequence[str | Path]) -> dict[str, DRAW]:
-    """The networks to choose from: those named, then those that come with the package.
+def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, GlimpseClassifier]]:
+    """The networks to choose from, those that draw and those that look for a digit: first those
+    named, then those that come with the package.
 
     Args:
         names: Folders of weights, run folders or names of weights.
 
     Raises:
-        ValueError: If there are none, or one cannot be shown.
+        ValueError: If there are none that draw, or one cannot be shown.
     """
     models: dict[str, DRAW] = {}
-    for name in names:
+    classifiers: dict[str, GlimpseClassifier] = {}
+    shown = (DRAW.__name__, GlimpseClassifier.__name__)
+    for name in (*names, *(name for name in store.shipped() if name not in names)):
+        kind = store.describe(store.locate(name))["model"]
+        if name not in names and kind not in shown:
+            continue
         label = _label(Path(name)) if Path(name).exists() else str(name)
-        _add(models, str(name) if label in models else label, name)
-    for name in store.shipped():
-        if store.describe(store.locate(name))["model"] == DRAW.__name__ and name not in models:
-            _add(models, name, name)
+        if label in models or label in classifiers:
+            label = str(name)
+        if kind == GlimpseClassifier.__name__:
+            classifiers[label] = _classifier(name)
+        else:
+            models[label] = _drawer(name)
     if not models:
         raise ValueError("there are no weights to show: train some, and name their run folder")
-    return models
+    return models, classifiers
+
+
+def _drawer(name: str | Path) -> DRAW:
+    model = DRAW.from_pretrained(name).eval()
+    if (channels := model.config.image_shape[0]) not in (1, 3):
+        raise ValueError(f"{name}: only images of 1 or 3 channels can be shown, not of {channels}")
+    return model
+
+
+def _classifier(name: str | Path) -> GlimpseClassifier:
+    model = GlimpseClassifier.from_pretrained(name).eval()
+    if not answers.searches(model):
+        wanted = "only classifiers of ten digits in square grey pictures can be shown"
+        raise ValueError(f"{name}: {wanted}, not of {model.config.image_shape}")
+    return model
 
 
 def _label(folder: Path) -> str:
     """The name of a run, whose weights are in a folder of that name."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "weights" else folder.name
-
-
-def _add(models: dict[str, DRAW], label: str, name: str | Path) -> None:
-    model = DRAW.from_pretrained(name).eval()
-    if (channels := model.config.image_shape[0]) not in (1, 3):
-        raise ValueError(f"{name}: only images of 1 or 3 channels can be shown, not of {channels}")
-    models[label] = model

@@ -19,10 +19,13 @@ from PIL import Image
 
 from drawnet import attention, objective
 from drawnet.attention import Window
+from drawnet.classify import GlimpseClassifier
+from drawnet.data.digits import write_digits
+from drawnet.data.views import cluttered, fresh
 from drawnet.demo import pictures
 from drawnet.explore import likeliest_labels
 from drawnet.model import DRAW
-from drawnet.visualise import animate, paint, plot_nats, refine
+from drawnet.visualise import animate, follow, paint, plot_nats, refine
 from drawnet.visualise.plots import TEXT, draw_outline
 
 SCREEN = 480
@@ -72,6 +75,7 @@ STRIDE = Control("log stride", -4.0, 1.0, -0.85, 0.01)
 WIDTH = Control("log variance", -4.0, 8.0, 2.8, 0.01)
 INTENSITY = Control("log intensity", -3.0, 3.0, 0.0, 0.01)
 SIZE = Control("N", 1, 32, 12, 1)
+CLUTTER = Control("pieces of clutter", 0, 32, 8, 1)
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,64 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
     return Copy(
         Film(frames, ["before the first glimpse", *notes]), to_picture(plot_nats(trace, x)), words
     )
+
+
+class Search(NamedTuple):
+    """A digit hidden in clutter, and how it is looked for."""
+
+    film: Film
+    words: str
+
+
+@torch.no_grad()
+def search(model: GlimpseClassifier, url: object, clutter: object, seed: object) -> Search:
+    """A digit hidden somewhere in a large picture, among pieces of digits that the program writes,
+    and where a classifier looks for it.
+
+    Args:
+        model: The classifier, one that `searches`.
+        url: The digit, as a ``data:`` URL.
+        clutter: How many pieces; see `CLUTTER`.
+        seed: Of all places; see `SEED`.
+
+    Raises:
+        ValueError: If a value is out of its bounds, or there is no digit.
+    """
+    pieces = int(CLUTTER.check(clutter))
+    generator = torch.Generator().manual_seed(int(SEED.check(seed)))
+    ink = torch.from_numpy(pictures.centre(pictures.ink(pictures.from_url(url)), 28, 28))
+    own = (255 * ink).round().to(torch.uint8).view(1, 1, 28, 28)
+    x, _ = cluttered(
+        torch.cat([own, write_digits(torch.arange(500), salt=0)]),
+        None,
+        torch.tensor([0]),
+        generator,
+        size=model.config.image_shape[1],
+        distractors=pieces,
+        piece=8,
+        chances=fresh,
+    )
+    seen = model(x.to(model.h))
+    shares, likeliest = seen.logits[:, 0].softmax(-1).max(-1)
+    beliefs = [
+        f"{answer}, {share:.0%} sure"
+        for answer, share in zip(likeliest.tolist(), shares.tolist(), strict=True)
+    ]
+    length = len(beliefs)
+    notes = [f"{count}: {belief}" for count, belief in zip(_count(length), beliefs, strict=True)]
+    frames = follow(x, seen, scale=max(SCREEN // model.config.image_shape[1], 1))
+    numbers = seen.patches[0, 0].numel()
+    words = (
+        f"It takes the digit for a **{beliefs[-1]}**, after {length} glimpses of "
+        f"{numbers} numbers each; the whole picture has {x.numel():,}."
+    )
+    return Search(Film(frames, notes), words)
+
+
+def searches(model: GlimpseClassifier) -> bool:
+    """Whether a classifier is of digits in square grey pictures that have room for one."""
+    channels, height, width = model.config.image_shape
+    return channels == 1 and 28 <= height == width and model.config.classes == 10
 
 
 class Look(NamedTuple):

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
+from drawnet.classify import GlimpseClassifier
 from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import answers, pictures
 from drawnet.demo.answers import Control, Film
@@ -44,6 +45,12 @@ Draw a digit, and the network copies it. Above, the <span class="read">blue wind
 it looks at your picture; below, the <span class="write">orange window</span> is where it writes
 what it understood. The green bars are the *nats* of each glimpse: how much it had to be told.
 """
+FIND = """
+The digit lies somewhere in a large picture, among pieces of others, and a network that sees it only
+through a window of a few filters has to say which it is. It begins with all of the picture,
+coarsely, and closes in: the <span class="read">blue window</span> is where it looks, and beside it
+stands what it sees there. The bars say how sure it is of each answer.
+"""
 HAND = """
 What one window does, with you in the place of the network. Five numbers place a grid of N × N
 Gaussian filters on the photo, and each filter sees one number a colour. *Wide and far apart*: all
@@ -52,11 +59,12 @@ of the photo, coarsely. *Narrow and close*: a detail, sharply.
 ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(answers.SEED.high)})"
 
 
-def build(models: Mapping[str, DRAW]) -> gr.Blocks:
+def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier]) -> gr.Blocks:
     """The page, with what its controls call.
 
     Args:
-        models: The networks to choose from, by the names to show.
+        models: The networks that draw, to choose from, by the names to show.
+        classifiers: Those that look for a digit; there may be none.
     """
     first = next(iter(models.values()))
 
@@ -75,6 +83,12 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
     def look(*values: object) -> tuple[dict[str, Any], str]:
         seen = answers.look(*values)
         return still(seen.picture), seen.words
+
+    def find(name: object, *values: object) -> tuple[dict[str, Any], str]:
+        if not isinstance(name, str) or name not in classifiers:
+            raise ValueError(f"the classifier must be one of {', '.join(classifiers)}")
+        found = answers.search(classifiers[name], *values)
+        return film(found.film), found.words
 
     def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown]:
         model = chosen(name)
@@ -124,6 +138,27 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
                     words = gr.Markdown(elem_id="words")
                     nats = player("nats")
 
+        with gr.Tab("Find it in clutter", visible=bool(classifiers)):
+            gr.Markdown(FIND)
+            with gr.Row():
+                with gr.Column(scale=1, min_width=300):
+                    needle = pad("needle", pictures.digit(7), pen=True)
+                    hide = gr.Button("Hide it and find it", variant="primary")
+                    classifier = gr.Dropdown(
+                        list(classifiers),
+                        value=max(
+                            classifiers,
+                            key=lambda name: classifiers[name].config.glimpses,
+                            default=None,
+                        ),
+                        label="Classifier",
+                    )
+                    clutter = slider(answers.CLUTTER, "Pieces of clutter")
+                    place = number(answers.SEED, "Seed of all places")
+                with gr.Column(scale=2):
+                    haystack = player("find", speed=2)
+                    found = gr.Markdown(elem_id="found")
+
         with gr.Tab("The attention by hand"):
             gr.Markdown(HAND)
             view = player("view")
@@ -165,6 +200,13 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
             "show_progress": "minimal",
             **plain,
         }
+        finding: dict[str, Any] = {
+            "fn": answer(find),
+            "inputs": [classifier, needle, clutter, place],
+            "outputs": [haystack, found],
+            "show_progress": "minimal",
+            **plain,
+        }
         by_hand: list[Any] = [x, y, width, stride, strength, size]
         looking: dict[str, Any] = {
             "fn": answer(look),
@@ -177,6 +219,9 @@ def build(models: Mapping[str, DRAW]) -> gr.Blocks:
         others.click(None, None, seed, js=ANOTHER_SEED).then(**drawing)
         gr.on([page.load, go.click], **copying)
         gr.on([page.load, *(each.input for each in (photo, *by_hand))], **looking)
+        if classifiers:
+            gr.on([page.load, *(each.input for each in (classifier, clutter, place))], **finding)
+            hide.click(None, None, place, js=ANOTHER_SEED).then(**finding)
         adjusted = [length, copy_length, label]
         measured = network.input(answer(adjust), network, adjusted, **plain)
         measured.then(**drawing).then(**copying)
@@ -213,13 +258,15 @@ def number(control: Control, label: str) -> gr.Number:
     return gr.Number(control.start, minimum=low, maximum=high, precision=0, label=label)
 
 
-def player(name: str) -> gr.HTML:
-    """A screen with its buttons; its value is what `film` makes."""
+def player(name: str, speed: int = 10) -> gr.HTML:
+    """A screen with its buttons, which at first shows so many pictures a second; its value is what
+    `film` makes."""
     return gr.HTML(
         html_template=(WIDGETS / "player.html").read_text("utf-8"),
         js_on_load=(WIDGETS / "player.js").read_text("utf-8"),
         elem_id=name,
         container=False,
+        speed=speed,
     )
 
 
@@ -245,9 +292,9 @@ def still(picture: Image.Image) -> dict[str, Any]:
     return film(Film([picture], [""]))
 
 
-def application(models: Mapping[str, DRAW]) -> Guard:
+def application(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier]) -> Guard:
     """The page as an ASGI application."""
-    page = build(models)
+    page = build(models, classifiers)
     page.state_session_capacity = SESSIONS
     page._queue.pending_messages_per_session.max_size = SESSIONS
     theme = gr.themes.Default(
@@ -285,13 +332,15 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(models: Mapping[str, DRAW], host: str, port: int) -> None:
+def serve(
+    models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier], host: str, port: int
+) -> None:
     """Serve the page until interrupted, and say where it is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         where = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
-            application(models), log_level="warning", timeout_graceful_shutdown=3
+            application(models, classifiers), log_level="warning", timeout_graceful_shutdown=3
         )
         print(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C stops it)", flush=True)  # noqa: T201
         Server(config).run([listening])

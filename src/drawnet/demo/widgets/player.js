@@ -5,6 +5,7 @@ const play = find(".play"), position = find(".position"), speed = find(".speed")
 const HOLD = 1500; // milliseconds on the last frame
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let pictures = [], notes = [], timer = null, run = 0;
+speed.value = props.speed;
 
 const show = (t) => {
   const picture = pictures[t];
