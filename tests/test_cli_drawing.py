@@ -1,6 +1,7 @@
 """Drawings, figures and walks from the command line."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from drawnet.cli.drawing import pairs_in_a_row
 from drawnet.cli.inputs import drawn_at_random
 from drawnet.complete import hide, hide_at_random
 from drawnet.data.lighthouse import lighthouse
-from drawnet.visualise import follow, grid, render
+from drawnet.visualise import animate_glimpses, grid, render
 
 BEGINS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
@@ -265,7 +266,7 @@ def test_what_a_classifier_takes_images_for_and_where_it_looks(
         f"image {i + 1}: {'ab'[chosen[i]]} ({100 * probability[i]:.1f} %), labelled {'ab'[y[i]]}"
         for i in range(5)
     ]
-    frames = follow(x, seen, names=("a", "b"), columns=1)
+    frames = animate_glimpses(x, seen, names=("a", "b"), columns=1)
     with Image.open(moving) as animation:
         assert animation.n_frames == len(frames) == 3
         for t, frame in enumerate(frames):
@@ -288,6 +289,30 @@ def test_a_picture_of_ones_own_is_classified(
     named = save_classifier(tmp_path / "named", classes=["black", "white"])
     answer = drawnet("classify", named, "--image", photo, "--out", tmp_path)
     assert re.match(r"image 1: (black|white) \(", answer.out)
+    # Its classes are those that it has learned, whatever the images are called.
+    command = ("classify", named, "--data-dir", pictures, "--split", "train", "--count", 1)
+    answer = drawnet(*command, "--out", tmp_path)
+    assert re.match(r"image 1: (black|white) \(.*\), labelled [ab]\n", answer.out)
+    flat = tmp_path / "flat"
+    flat.mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(pictures / "a" / f"{2 * number}.png", flat)
+    answer = drawnet(
+        "classify", named, "--data-dir", tmp_path / "flat", *command[4:], "--out", tmp_path
+    )
+    assert re.match(r"image 1: (black|white) \(\d+\.\d %\)\n", answer.out), answer.err
+
+
+def test_answers_that_are_no_numbers_are_none(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    model = GlimpseClassifier.from_pretrained(weights["CLASSIFIER"])
+    with torch.no_grad():
+        model.answer.bias[0] = torch.nan
+    model.save_pretrained(tmp_path / "broken")
+    answer = drawnet("classify", tmp_path / "broken", "--image", pictures / "a" / "0.png")
+    assert answer.code == 2
+    assert "gives answers that are not finite" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -468,7 +493,7 @@ def test_pictures_and_their_nats_as_they_are_sent(
                 "--chains=64",
                 "--scale=1",
             ],
-            "expected at most 159783 chains at once for images, times and chains together, got 409",
+            "expected at most 133949 chains at once, count x times x chains, got 409600",
         ),
         (["complete", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
         (["classify", "WITH"], "expected weights of a GlimpseClassifier, got DRAW"),

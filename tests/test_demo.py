@@ -306,11 +306,9 @@ def test_the_shipped_classifier_finds_digits() -> None:
     for index in range(10):
         url = pictures.to_url(pictures.digit(index))
         search = answers.search(model, url, 8, index)
-        found += search.words.startswith(f"It takes the digit for a **{index}, ")
+        found += search.words.startswith(f"Its answer is **{index} (")
         assert len(search.film.frames) == len(search.film.notes) == 8
-        assert search.words.endswith(
-            "8 glimpses of 144 numbers each; the whole picture has 10,000."
-        )
+        assert search.words.endswith("144 numbers in each of 8 glimpses; the picture has 10,000.")
         note = search.film.notes[-1]
         assert note.startswith("glimpse 8 of 8: ")
         assert f"**{note.removeprefix('glimpse 8 of 8: ')}**" in search.words
@@ -333,10 +331,12 @@ def test_the_seed_decides_the_place_and_the_clutter_is_counted() -> None:
 def test_which_classifiers_search(tmp_path: Path) -> None:
     finder().save_pretrained(tmp_path / "run")
     models, classifiers = demo.load([tmp_path / "run"])
-    assert list(classifiers) == ["run", "cluttered-4", "cluttered-8"]
+    assert list(classifiers) == ["run", "cluttered-8", "cluttered-4"]
     assert "mnist" in models
     finder(side=20).save_pretrained(tmp_path / "small")
-    with pytest.raises(ValueError, match="only classifiers of ten digits in square grey pictures"):
+    with pytest.raises(
+        ValueError, match=r"of at least 28 x 28 can be shown, not of 10 classes in \(1, 20, 20\)"
+    ):
         demo.load([tmp_path / "small"])
 
 
@@ -407,6 +407,15 @@ def test_weights_are_named_after_their_run(monkeypatch: pytest.MonkeyPatch, tmp_
     assert classifiers == {}
     assert list(models) == ["run", str(tmp_path / "b/run/weights"), "mnist"]
     assert all(model.config == CONFIG for model in models.values())
+
+
+def test_weights_of_ones_own_go_before_shipped_ones_of_the_same_name(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path / "mnist")
+    finder().save_pretrained(tmp_path / "cluttered-8")
+    models, classifiers = demo.load([tmp_path / "mnist", tmp_path / "cluttered-8"])
+    assert models["mnist"].config == CONFIG
+    assert classifiers["cluttered-8"].config == finder().config
+    assert list(classifiers) == ["cluttered-8", "cluttered-4"]
 
 
 @pytest.mark.usefixtures("nothing_shipped")

@@ -180,7 +180,7 @@ def test_the_page_asks_nothing_of_other_machines(server: Server) -> None:
         ("copy", ["grey", "file:///etc/passwd", True, 0, T], "the picture must be one of"),
         ("copy", ["colour", PAPER, False, 0, 0], "glimpses must be"),
         ("find", ["cluttered-8", PAPER, 33, 0], "pieces of clutter must be a whole number from 0"),
-        ("find", ["../../etc", PAPER, 8, 0], "the classifier must be one of cluttered-4, clutt"),
+        ("find", ["../../etc", PAPER, 8, 0], "the classifier must be one of cluttered-8, clutt"),
         ("view", [PAPER, 0, 0, 0, 99, 0, 5], "log stride must be a number from -4 to 1, got 99"),
         ("view", [PAPER, 0, 0, 0, 0, 0, 33], "N must be"),
     ],
@@ -440,13 +440,13 @@ def test_an_error_is_told_in_a_line(page: Any) -> None:
 
 def test_a_digit_is_hidden_and_found(page: Any) -> None:
     film = show(page, "Find it in clutter", "find")
-    until(page, lambda: "It takes the digit for a 7" in words(page, "#found"))
+    until(page, lambda: "Its answer is 7 (" in words(page, "#found"))
     assert film.get_attribute("max") == "7", "of eight glimpses"
     speeds = [page.locator(f"#{screen} .speed").input_value() for screen in ("find", "watch")]
     assert speeds == ["2", "10"]
     before = scrub(page, "find", 7)
-    assert re.fullmatch(r"glimpse 8 of 8: \d, \d+% sure", words(page, "#find .note"))
-    page.get_by_role("button", name="Hide it and find it").click()
+    assert re.fullmatch(r"glimpse 8 of 8: \d \(\d+\.\d %\)", words(page, "#find .note"))
+    page.get_by_role("button", name="Hide it elsewhere").click()
     until(page, lambda: scrub(page, "find", 7) != before)
     page.get_by_label("Classifier").click()
     page.get_by_role("option", name="cluttered-4").click()

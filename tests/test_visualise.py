@@ -13,7 +13,7 @@ from drawnet.attention import Window
 from drawnet.classify import Glimpses
 from drawnet.model import DRAW, DRAWConfig, Trace
 from drawnet.objective import kl
-from drawnet.visualise import animate, cover, follow, grid, paint, save_animation
+from drawnet.visualise import animate, animate_glimpses, cover, grid, paint, save_animation
 
 T, B, Z, READ, WRITE = 4, 5, 6, 2, 3
 C, H, W = 1, 9, 13
@@ -382,7 +382,7 @@ def test_save_animation_refuses_what_it_cannot_save(tmp_path: Path, trace: Trace
     assert not list(tmp_path.iterdir())
 
 
-# follow
+# animate_glimpses
 
 
 def looks(channels: int = C) -> tuple[Tensor, Glimpses]:
@@ -401,7 +401,7 @@ def test_a_look_shows_the_window_what_is_seen_and_the_answers(channels: int) -> 
     scale, gap = 8, 12
     high, wide, between = H * scale, W * scale, gap // 4
     x, seen = looks(channels)
-    frames = follow(x, seen, columns=1, scale=scale, gap=gap)
+    frames = animate_glimpses(x, seen, columns=1, scale=scale, gap=gap)
     shares = ([1 / 7, 4 / 7, 2 / 7], [3 / 5, 1 / 5, 1 / 5])
     for frame, patches, share in zip(frames, seen.patches, shares, strict=True):
         page = pixels(frame)
@@ -429,7 +429,7 @@ def test_names_stand_below_the_bars_or_their_numbers_where_they_are_too_long() -
             bool((third < 0.5).any()) for third in np.split(paint.words(names, 20, 90)[0], 3, 1)
         ]
 
-    assert ink(("a", "", "b")) == [True, False, True]
+    assert ink(("a", "", "b\n")) == [True, False, True]
     long, number = ("", "a name that is long", ""), ("", "1", "")
     assert np.array_equal(paint.words(long, 20, 90), paint.words(number, 20, 90))
     assert ink(("a", "b", "c") * 30) == [False] * 3, "where nothing fits, nothing is written"
@@ -438,6 +438,6 @@ def test_names_stand_below_the_bars_or_their_numbers_where_they_are_too_long() -
 def test_what_cannot_be_followed_is_refused() -> None:
     x, seen = looks()
     with pytest.raises(ValueError, match="x must be the 5 images that were seen, got 4"):
-        follow(x[:-1], seen)
+        animate_glimpses(x[:-1], seen)
     with pytest.raises(ValueError, match="names must be 3, got 2"):
-        follow(x, seen, names=("a", "b"))
+        animate_glimpses(x, seen, names=("a", "b"))

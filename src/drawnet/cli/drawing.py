@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from drawnet.classify import GlimpseClassifier
+    from drawnet.data import Images
     from drawnet.model import DRAW, Trace
 
 FORMATS = ("gif", "png", "apng", "webp")
 BUDGET = 2**28
 """At most so many pixels in all frames of an animation, which take three bytes each."""
-LATENTS = 2**26
-"""At most so many latents in all chains of a completion, for each of which some eight numbers are
-kept."""
+CHAINS = 2**26
+"""At most so many latents and numbers of a canvas in all chains of a completion; some eight times
+as many are kept."""
 
 
 def generate(argv: Sequence[str]) -> None:
@@ -168,24 +169,32 @@ def classify(argv: Sequence[str]) -> None:
     model = glimpse_classifier(asked)
     if asked.image is not None:
         asked.count = 1
-    _afford(asked, model, asked.scale, each=2.5)
+    _, height, width = model.config.image_shape
+    _afford(
+        asked, model, asked.scale, each=1.4 * (height + width) / width
+    )  # what it sees is square
 
     import torch
 
     from drawnet import visualise
 
-    y, names = None, _names(asked, model.config.classes)
+    images, y = None, None
     if asked.image is None:
-        images = images_for(asked, model.config.image_shape).for_classes(model.config.classes)
+        images = images_for(asked, model.config.image_shape)
         generator = torch.Generator(model.h.device).manual_seed(asked.seed)
-        (x, y, _), names = some(images, asked.count, asked.seed, generator), list(images.classes)
+        x, y, _ = some(images, asked.count, asked.seed, generator)
     else:
         x = picture(asked.image, model.config.image_shape)[None].to(model.h.device)
+    names = _names(asked, model.config.classes, images)
     seen = model(x)
-    frames = visualise.follow(x, seen, names=names, columns=asked.columns, scale=asked.scale)
+    if not seen.logits.isfinite().all():
+        raise ValueError(f"{asked.weights} gives answers that are not finite")
+    frames = visualise.animate_glimpses(
+        x, seen, names=names, columns=asked.columns, scale=asked.scale
+    )
     for number, answer in enumerate(seen.logits[-1].softmax(-1)):
         likeliest = int(answer.argmax())
-        truth = "" if y is None else f", labelled {names[y[number]]}"
+        truth = "" if y is None or images is None else f", labelled {images.classes[y[number]]}"
         share = f"{100 * answer[likeliest]:.1f} %"
         print(f"image {number + 1}: {names[likeliest]} ({share}){truth}")
     _save(asked, "classified", frames[-1], frames)
@@ -220,9 +229,13 @@ def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
     raise ValueError(f"--label must be one of {known}, got {name!r}")
 
 
-def _names(asked: argparse.Namespace, classes: int) -> list[str]:
+def _names(asked: argparse.Namespace, classes: int, images: "Images | None" = None) -> list[str]:
     """Of the classes of a network: those of its training images, or their numbers."""
-    return described(asked)["provenance"].get("classes") or [str(k) for k in range(classes)]
+    provenance = described(asked)["provenance"]
+    if images is not None and images.name == provenance.get("data_name"):
+        provenance = {"classes": list(images.classes), **provenance}
+    names = provenance.get("classes", [])
+    return names if len(names) == classes else [str(k) for k in range(classes)]
 
 
 def pairs_in_a_row(count: int) -> int:
@@ -240,7 +253,10 @@ def _add_pictures(parser: Plain, count: int | None, what: str) -> None:
 
 
 def _add_image(parser: Plain) -> None:
-    what = "a PNG, JPEG or WebP of your own instead, white on black if the network is of digits"
+    what = (
+        "a PNG, JPEG or WebP of your own instead, whose middle is taken and scaled; white on black "
+        "if the network is of digits"
+    )
     parser.add_argument("--image", type=Path, metavar="FILE", help=what)
 
 
@@ -294,11 +310,10 @@ def _afford(
 
 def _afford_chains(chains: int, model: "DRAW") -> None:
     """Refuse more chains at once than there is likely to be memory for."""
-    most = LATENTS // (model.config.glimpses * model.config.z_size)
+    most = CHAINS // (model.config.glimpses * model.config.z_size + model.canvas.numel())
     if chains > most:
         raise ValueError(
-            f"expected at most {most} chains at once for images, times and chains together, got "
-            f"{chains}: complete fewer images, or with fewer chains"
+            f"expected at most {most} chains at once, count x times x chains, got {chains}"
         )
 
 
@@ -323,7 +338,7 @@ def _save(
 
     asked.out.mkdir(parents=True, exist_ok=True)
     picture = asked.out / f"{name}.png"
-    moving = asked.out / f"{name}{'-growing' * (asked.format == 'png')}.{asked.format}"
+    moving = asked.out / f"{name}{'-moving' * (asked.format == 'png')}.{asked.format}"
     still.save(picture)
     visualise.save_animation(frames, moving, fps=asked.fps)
     print(picture, moving, sep="\n")

@@ -33,7 +33,7 @@ def _provenance(model: str, facts: dict[str, object]) -> list[str]:
 
 
 def demo(argv: Sequence[str]) -> None:
-    """Serve a page on which to watch a network draw, and to draw for it."""
+    """Serve a page on which to watch networks draw and look, and to draw for them."""
     parser = verb_parser(demo)
     what = "run folders, folders of weights or names, besides the weights of the package"
     parser.add_argument("weights", nargs="*", help=what)

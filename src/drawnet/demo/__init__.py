@@ -13,7 +13,6 @@ from pathlib import Path
 
 from drawnet import weights as store
 from drawnet.classify import GlimpseClassifier
-from drawnet.demo import answers
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 
@@ -33,8 +32,8 @@ def launch(
         port: The port to listen on, from 0 to 65535; 0 takes any that is free.
 
     Raises:
-        ValueError: If there are no weights, or not of a network whose images can be shown, or no
-            such port, or the extra is not installed.
+        ValueError: If there are no weights of a network that draws, or some whose images cannot be
+            shown, or no such port, or the extra is not installed.
         OSError: If the port is taken.
     """
     if not 0 <= port <= 65535:
@@ -61,18 +60,24 @@ def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, Glimps
     """
     models: dict[str, DRAW] = {}
     classifiers: dict[str, GlimpseClassifier] = {}
-    shown = (DRAW.__name__, GlimpseClassifier.__name__)
-    for name in (*names, *(name for name in store.shipped() if name not in names)):
-        kind = store.describe(store.locate(name))["model"]
-        if name not in names and kind not in shown:
-            continue
-        label = _label(Path(name)) if Path(name).exists() else str(name)
-        if label in models or label in classifiers:
-            label = str(name)
+
+    def add(label: str, name: str | Path, kind: str) -> None:
         if kind == GlimpseClassifier.__name__:
             classifiers[label] = _classifier(name)
         else:
             models[label] = _drawer(name)
+
+    for name in names:
+        label = _label(Path(name)) if Path(name).exists() else str(name)
+        taken = label in models or label in classifiers
+        add(str(name) if taken else label, name, store.describe(store.locate(name))["model"])
+    shipped = {name: store.describe(store.SHIPPED / name) for name in store.shipped()}
+    longest_first = sorted(shipped, key=lambda name: -shipped[name]["config"].get("glimpses", 0))
+    for name in longest_first:
+        kind = shipped[name]["model"]
+        known = kind in (DRAW.__name__, GlimpseClassifier.__name__)
+        if known and name not in models and name not in classifiers:
+            add(name, store.SHIPPED / name, kind)
     if not models:
         raise ValueError("there are no weights to show: train some, and name their run folder")
     return models, classifiers
@@ -86,10 +91,13 @@ def _drawer(name: str | Path) -> DRAW:
 
 
 def _classifier(name: str | Path) -> GlimpseClassifier:
+    from drawnet.demo import answers
+
     model = GlimpseClassifier.from_pretrained(name).eval()
     if not answers.searches(model):
-        wanted = "only classifiers of ten digits in square grey pictures can be shown"
-        raise ValueError(f"{name}: {wanted}, not of {model.config.image_shape}")
+        wanted = "only classifiers of ten digits in square grey pictures of at least 28 x 28"
+        got = f"{model.config.classes} classes in {model.config.image_shape}"
+        raise ValueError(f"{name}: {wanted} can be shown, not of {got}")
     return model
 
 

@@ -25,11 +25,12 @@ from drawnet.data.views import cluttered, fresh
 from drawnet.demo import pictures
 from drawnet.explore import likeliest_labels
 from drawnet.model import DRAW
-from drawnet.visualise import animate, follow, paint, plot_nats, refine
+from drawnet.visualise import animate, animate_glimpses, paint, plot_nats, refine
 from drawnet.visualise.plots import TEXT, draw_outline
 
 SCREEN = 480
-"""A film is about as many pixels high and wide, where the images are not larger themselves."""
+"""A picture in a film is about as many pixels high, or several together, where they are not larger
+themselves."""
 PHOTO = 240
 """The longer side of a photo that is looked at, in pixels."""
 BUDGET = 2**26
@@ -190,8 +191,9 @@ class Search(NamedTuple):
 
 @torch.no_grad()
 def search(model: GlimpseClassifier, url: object, clutter: object, seed: object) -> Search:
-    """A digit hidden somewhere in a large picture, among pieces of digits that the program writes,
-    and where a classifier looks for it.
+    """A digit hidden somewhere in a large picture, and where a classifier looks for it.
+
+    The distractors are pieces of digits that the program writes.
 
     Args:
         model: The classifier, one that `searches`.
@@ -219,16 +221,16 @@ def search(model: GlimpseClassifier, url: object, clutter: object, seed: object)
     seen = model(x.to(model.h))
     shares, likeliest = seen.logits[:, 0].softmax(-1).max(-1)
     beliefs = [
-        f"{answer}, {share:.0%} sure"
+        f"{answer} ({100 * share:.1f} %)"
         for answer, share in zip(likeliest.tolist(), shares.tolist(), strict=True)
     ]
     length = len(beliefs)
     notes = [f"{count}: {belief}" for count, belief in zip(_count(length), beliefs, strict=True)]
-    frames = follow(x, seen, scale=max(SCREEN // model.config.image_shape[1], 1))
+    frames = animate_glimpses(x, seen, scale=max(SCREEN // model.config.image_shape[1], 1))
     numbers = seen.patches[0, 0].numel()
     words = (
-        f"It takes the digit for a **{beliefs[-1]}**, after {length} glimpses of "
-        f"{numbers} numbers each; the whole picture has {x.numel():,}."
+        f"Its answer is **{beliefs[-1]}**. It has seen {numbers} numbers in each of {length} "
+        f"glimpses; the picture has {x.numel():,}."
     )
     return Search(Film(frames, notes), words)
 

@@ -46,10 +46,10 @@ it looks at your picture; below, the <span class="write">orange window</span> is
 what it understood. The green bars are the *nats* of each glimpse: how much it had to be told.
 """
 FIND = """
-The digit lies somewhere in a large picture, among pieces of others, and a network that sees it only
-through a window of a few filters has to say which it is. It begins with all of the picture,
-coarsely, and closes in: the <span class="read">blue window</span> is where it looks, and beside it
-stands what it sees there. The bars say how sure it is of each answer.
+Draw a digit. It is hidden somewhere in a large picture, among pieces of others, and a network that
+sees it only through a window of a few filters has to say which it is. It begins with all of the
+picture, coarsely, and closes in: the <span class="read">blue window</span> is where it looks, and
+beside it stands what it sees there. The bars say how sure it is of each answer.
 """
 HAND = """
 What one window does, with you in the place of the network. Five numbers place a grid of N × N
@@ -138,21 +138,14 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                     words = gr.Markdown(elem_id="words")
                     nats = player("nats")
 
-        with gr.Tab("Find it in clutter", visible=bool(classifiers)):
+        with gr.Tab("Find it in clutter", visible=bool(classifiers)) as search:
             gr.Markdown(FIND)
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     needle = pad("needle", pictures.digit(7), pen=True)
                     hide = gr.Button("Hide it and find it", variant="primary")
-                    classifier = gr.Dropdown(
-                        list(classifiers),
-                        value=max(
-                            classifiers,
-                            key=lambda name: classifiers[name].config.glimpses,
-                            default=None,
-                        ),
-                        label="Classifier",
-                    )
+                    elsewhere = gr.Button("Hide it elsewhere")
+                    classifier = gr.Dropdown(list(classifiers), label="Classifier")
                     clutter = slider(answers.CLUTTER, "Pieces of clutter")
                     place = number(answers.SEED, "Seed of all places")
                 with gr.Column(scale=2):
@@ -220,8 +213,9 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         gr.on([page.load, go.click], **copying)
         gr.on([page.load, *(each.input for each in (photo, *by_hand))], **looking)
         if classifiers:
-            gr.on([page.load, *(each.input for each in (classifier, clutter, place))], **finding)
-            hide.click(None, None, place, js=ANOTHER_SEED).then(**finding)
+            settings = (classifier, clutter, place)
+            gr.on([search.select, hide.click, *(each.input for each in settings)], **finding)
+            elsewhere.click(None, None, place, js=ANOTHER_SEED).then(**finding)
         adjusted = [length, copy_length, label]
         measured = network.input(answer(adjust), network, adjusted, **plain)
         measured.then(**drawing).then(**copying)

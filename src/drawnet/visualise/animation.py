@@ -94,7 +94,7 @@ def animate(
     return frames
 
 
-def follow(
+def animate_glimpses(
     x: Float[Tensor, "batch channels height width"],
     seen: Glimpses,
     *,
@@ -112,7 +112,7 @@ def follow(
     Args:
         x: The images, in [0, 1].
         seen: What the classifier saw of them and answered, in T glimpses.
-        names: Of the classes, written below the bars; by default their numbers.
+        names: Of the classes, written below the bars where there is room; by default their numbers.
         columns: Number of cells in a row; as many as make the picture about square by default.
         scale: Every pixel of an image becomes a square of this side.
         gap: Pixels of white between two images, not enlarged.

@@ -141,7 +141,8 @@ def words(names: Sequence[str], height: int, width: int) -> Array:
     """Words side by side, each below one of the `bars`, ``(1, height, width, 3)``.
 
     Args:
-        names: What to write; its number instead of one that is too long for its bar.
+        names: What to write; its number instead of one that is too long for its bar, and nothing
+            where that is too long as well.
         height: Height of the line in display pixels.
         width: Width of the line in display pixels.
     """
@@ -149,6 +150,7 @@ def words(names: Sequence[str], height: int, width: int) -> Array:
     pen, font = ImageDraw.Draw(line), ImageFont.load_default(0.85 * height)
     slot = width / len(names)
     for number, name in enumerate(names):
+        name = " ".join(name.split())
         text = name if pen.textlength(name, font) < slot else str(number)
         if pen.textlength(text, font) < slot:
             pen.text(((number + 0.5) * slot, height / 2), text, INK, font, anchor="mm")
