@@ -61,7 +61,7 @@ def accelerate(
     model.precision = torch.bfloat16 if products == "bf16" else None
     if products == "bf16":
         said.append("matrix products in bfloat16")
-    if device == "cpu" and onednn and products == "fp32" and route_to_onednn():
+    if device == "cpu" and onednn and route_to_onednn() and products == "fp32":
         said.append("matrix products by oneDNN")
     if compile == "on" or (compile == "auto" and has_compiler(device)):
         model.step = compiled(model.step)
