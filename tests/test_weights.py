@@ -1,6 +1,8 @@
 """Weights on disk come back as they were, or not at all."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,27 @@ def test_weights_are_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         tiny_model(prior="learned").save_pretrained(tmp_path, source=tmp_path)
     assert DRAW.from_pretrained(tmp_path).config.prior == "standard"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_full_disk_leaves_the_weights_before(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    flush, flushed = os.fsync, []
+
+    def fill(file: int) -> None:
+        flushed.append(file)
+        if len(flushed) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(file)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    name = ("model.safetensors", "config.json")[number - 1]
+    with pytest.raises(OSError, match=f"cannot save .*{name}: disk full"):
+        tiny_model(prior="learned").save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:

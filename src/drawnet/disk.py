@@ -3,38 +3,49 @@
 import contextlib
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Put a whole file in place, or leave what was there.
+    """Put a whole file in place, or leave what was there; see `write_together`."""
+    write_together({path: content})
 
-    The content goes to a temporary file beside its place, is flushed to the disk, and is moved into
-    place in one step, so neither a crash nor a full disk can leave half a file under that name.
+
+def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
+    """Put whole files in place, or leave what was there.
+
+    Each content goes to a temporary file beside its place and is flushed to the disk. When all are
+    there they are moved into place, each in one step, so neither a crash nor a full disk can leave
+    half a file under its name, and no full disk some of the new files beside some of the old.
 
     Args:
-        path: The file. Its folder is made if need be.
-        content: All of it.
+        files: The files, in the order in which to move them, and all of their contents. Folders
+            are made if need be.
 
     Raises:
         OSError: With the path, and in plain words what was wrong.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            os.replace(temporary[path], path)
+        for parent in {path.parent for path in files}:
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for orphan in temporary.values():
+            with contextlib.suppress(OSError):
+                orphan.unlink(missing_ok=True)
         raise cannot_save(path, error) from error
 
 

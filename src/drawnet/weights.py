@@ -19,7 +19,7 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from drawnet.disk import write_atomically
+from drawnet.disk import write_together
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -89,8 +89,7 @@ def save(
         "provenance": dict(provenance),
     }
     text = json.dumps(description, indent=2) + "\n"  # before anything is replaced
-    write_atomically(folder / "model.safetensors", data)
-    write_atomically(folder / "config.json", text.encode())
+    write_together({folder / "model.safetensors": data, folder / "config.json": text.encode()})
 
 
 def load(name: str | Path, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
