@@ -156,6 +156,31 @@ def test_every_image_has_its_own_window() -> None:
         torch.testing.assert_close(together[k : k + 1], read(x[k : k + 1], alone, N))
 
 
+def test_several_windows_an_image_and_no_batch_at_all() -> None:
+    many, x = 3, some(B, C, H, W)
+    params = 0.5 * torch.randn(many, B, 5, generator=seeded(3))
+    w = window(params, N, H, W)
+    glimpses = read(x, w, N)
+    strokes = write(glimpses, w, H, W)
+    assert strokes.shape == (many, B, C, H, W)
+    for k in range(many):
+        torch.testing.assert_close(glimpses[k], read(x, w.at(k), N))
+        torch.testing.assert_close(strokes[k], write(glimpses[k], w.at(k), H, W))
+    one = Window(*(number[0, 0] for number in w))
+    torch.testing.assert_close(read(x[0], one, N), glimpses[0, 0])
+    torch.testing.assert_close(write(glimpses[0, 0], one, H, W), strokes[0, 0])
+    mapped = torch.vmap(lambda x, *w: read(x, Window(*w), N))(x, *w.at(0))
+    torch.testing.assert_close(mapped, glimpses[0])
+
+
+def test_bytes_are_refused() -> None:
+    w = window(some_params(), N, H, W)
+    with pytest.raises(ValueError, match="x must be floating point, got torch.uint8"):
+        read(torch.ones(B, C, H, W, dtype=torch.uint8), w, N)
+    with pytest.raises(ValueError, match="patch must be floating point, got torch.int64"):
+        write(torch.ones(B, C, N, N, dtype=torch.int64), w, H, W)
+
+
 def test_one_filter() -> None:
     """N = 1 would divide by zero in equation (24); the one filter sits at the centre."""
     w = window(torch.tensor([[0.0, 0, -8, 0, math.log(2)]]), 1, 11, 7)
@@ -186,7 +211,11 @@ def test_gradients() -> None:
 
 @settings(deadline=None, max_examples=200, derandomize=True)
 @given(
-    raw=st.lists(st.floats(-1e4, 1e4, width=32), min_size=5, max_size=5),
+    raw=st.lists(
+        st.floats(-1e4, 1e4, width=32) | st.floats(-(2.0**126), 2.0**126, width=32),
+        min_size=5,
+        max_size=5,
+    ),
     size=st.sampled_from([1, 2, 5]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )

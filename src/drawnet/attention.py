@@ -29,6 +29,9 @@ LOG_LIMIT = 15.0
 """`window` keeps log sigma^2, log delta~ and log gamma within +-15, so that exp stays finite in
 single precision and bfloat16. In float16, which ends at e^11, images and patches may overflow."""
 
+CENTRE_LIMIT = 1e6
+"""`window` keeps centres within so many times the size of the image, so that squares stay finite."""
+
 MIN_SIGMA = 1e-3
 """Filters are never narrower than this, in pixels: far below it 1 / sigma^2 overflows."""
 
@@ -43,7 +46,7 @@ class Window(NamedTuple):
         sigma: Standard deviation of every filter, in pixels, > 0.
         gamma: Intensity, > 0: `read` multiplies by it and `write` divides by it.
 
-    Each is a tensor of shape ``(B,)``; in a `drawnet.Trace`, ``(T, B)``.
+    Each is a tensor of shape ``(B,)``, one window an image; in a `drawnet.Trace`, ``(T, B)``.
     """
 
     g_y: Tensor
@@ -69,7 +72,8 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
 
     Args:
         params: (g~_X, g~_Y, log sigma^2, log delta~, log gamma), in the paper's order. Any finite
-            value will do: the three logarithms are clamped to +-`LOG_LIMIT`.
+            value will do: the centre is clamped to +-`CENTRE_LIMIT`, the three logarithms to
+            +-`LOG_LIMIT`.
         size: N, the number of filters along each side, >= 1.
         height: B of the paper, in pixels.
         width: A of the paper, in pixels.
@@ -80,10 +84,11 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
     """
     if params.dtype.itemsize < 4:
         params = params.float()
+    x, y = params[..., :2].clamp(-CENTRE_LIMIT, CENTRE_LIMIT).unbind(-1)
     log_sigma2, log_delta, log_gamma = params[..., 2:].clamp(-LOG_LIMIT, LOG_LIMIT).unbind(-1)
     return Window(
-        g_y=(height + 1) / 2 * (params[..., 1] + 1) - 1,
-        g_x=(width + 1) / 2 * (params[..., 0] + 1) - 1,
+        g_y=(height + 1) / 2 * (y + 1) - 1,
+        g_x=(width + 1) / 2 * (x + 1) - 1,
         delta=(max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
         sigma=(log_sigma2 / 2).exp(),
         gamma=log_gamma.exp(),
@@ -91,12 +96,12 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
 
 
 def filterbank(
-    centre: Float[Tensor, " batch"],
-    delta: Float[Tensor, " batch"],
-    sigma: Float[Tensor, " batch"],
+    centre: Float[Tensor, " *batch"],
+    delta: Float[Tensor, " *batch"],
+    sigma: Float[Tensor, " *batch"],
     size: int,
     length: int,
-) -> Float[Tensor, "batch {size} {length}"]:
+) -> Float[Tensor, "*batch {size} {length}"]:
     """A bank of Gaussian filters along one axis of the image, equations (19), (20), (25), (26).
 
         mu^i    = centre + (i - (N - 1) / 2) delta            i = 0 .. N - 1
@@ -114,13 +119,13 @@ def filterbank(
     """
     steps = torch.arange(size, dtype=centre.dtype, device=centre.device) - (size - 1) / 2
     pixels = torch.arange(length, dtype=centre.dtype, device=centre.device)
-    mu = centre[:, None] + steps * delta[:, None]
-    distance = (pixels - mu[:, :, None]) / sigma.clamp(min=MIN_SIGMA)[:, None, None]
+    mu = centre[..., None] + steps * delta[..., None]
+    distance = (pixels - mu[..., None]) / sigma.clamp(min=MIN_SIGMA)[..., None, None]
     return torch.softmax(-distance.square() / 2, dim=-1)
 
 
 def filterbanks(window: Window, size: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """F_y ``(B, size, height)`` and F_x ``(B, size, width)`` of a window."""
+    """F_y ``(..., size, height)`` and F_x ``(..., size, width)`` of windows ``(...)``."""
     return (
         filterbank(window.g_y, window.delta, window.sigma, size, height),
         filterbank(window.g_x, window.delta, window.sigma, size, width),
@@ -128,33 +133,48 @@ def filterbanks(window: Window, size: int, height: int, width: int) -> tuple[Ten
 
 
 def read(
-    x: Float[Tensor, "batch channels height width"], window: Window, size: int
-) -> Float[Tensor, "batch channels {size} {size}"]:
+    x: Float[Tensor, "*batch channels height width"], window: Window, size: int
+) -> Float[Tensor, "*batch channels {size} {size}"]:
     """The glimpse of an image through a window, gamma F_y x F_x^T: equation (27).
 
     Args:
         x: Images. The same filters serve every channel.
-        window: One window an image.
+        window: One window an image. Both broadcast: windows of shape ``(K, B)`` are K glimpses of
+            each of B images.
         size: N, the side of the glimpse.
+
+    Raises:
+        ValueError: If the images are no floating-point numbers.
     """
-    f_y, f_x = (f.to(x.dtype) for f in filterbanks(window, size, x.shape[2], x.shape[3]))
-    columns = x.flatten(1, 2) @ f_x.mT  # (B, C * height, N): one product for all channels
-    glimpse: Tensor = f_y[:, None] @ columns.unflatten(1, x.shape[1:3])
-    return glimpse * window.gamma.to(x.dtype)[:, None, None, None]
+    _check_floating("x", x)
+    f_y, f_x = (f.to(x.dtype) for f in filterbanks(window, size, x.shape[-2], x.shape[-1]))
+    columns = x.flatten(-3, -2) @ f_x.mT  # (..., C * height, N): one product for all channels
+    glimpse: Tensor = f_y[..., None, :, :] @ columns.unflatten(-2, x.shape[-3:-1])
+    return glimpse * window.gamma.to(x.dtype)[..., None, None, None]
 
 
 def write(
-    patch: Float[Tensor, "batch channels size size"], window: Window, height: int, width: int
-) -> Float[Tensor, "batch channels {height} {width}"]:
+    patch: Float[Tensor, "*batch channels size size"], window: Window, height: int, width: int
+) -> Float[Tensor, "*batch channels {height} {width}"]:
     """The image that a patch leaves through a window, 1/gamma F_y^T w F_x: equation (29).
 
     Args:
         patch: w, what to write: N x N values a channel.
-        window: One window an image.
+        window: One window a patch. Both broadcast, as in `read`.
         height: Height of the image, in pixels.
         width: Width of the image, in pixels.
+
+    Raises:
+        ValueError: If the patch is not of floating-point numbers.
     """
+    _check_floating("patch", patch)
     f_y, f_x = (f.to(patch.dtype) for f in filterbanks(window, patch.shape[-1], height, width))
-    strokes = (patch / window.gamma.to(patch.dtype)[:, None, None, None]) @ f_x[:, None]
-    image: Tensor = f_y.mT[:, None] @ strokes
+    strokes = (patch / window.gamma.to(patch.dtype)[..., None, None, None]) @ f_x[..., None, :, :]
+    image: Tensor = f_y.mT[..., None, :, :] @ strokes
     return image
+
+
+def _check_floating(name: str, values: Tensor) -> None:
+    """Bytes would turn the filters, which are below 1, into zeros."""
+    if not values.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {values.dtype}")
