@@ -175,9 +175,9 @@ def test_several_windows_an_image_and_no_batch_at_all() -> None:
 
 def test_bytes_are_refused() -> None:
     w = window(some_params(), N, H, W)
-    with pytest.raises(ValueError, match="x must be floating point, got torch.uint8"):
+    with pytest.raises(ValueError, match=r"x must be floating point, got torch\.uint8"):
         read(torch.ones(B, C, H, W, dtype=torch.uint8), w, N)
-    with pytest.raises(ValueError, match="patch must be floating point, got torch.int64"):
+    with pytest.raises(ValueError, match=r"patch must be floating point, got torch\.int64"):
         write(torch.ones(B, C, N, N, dtype=torch.int64), w, H, W)
 
 

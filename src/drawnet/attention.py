@@ -30,7 +30,7 @@ LOG_LIMIT = 15.0
 single precision and bfloat16. In float16, which ends at e^11, images and patches may overflow."""
 
 CENTRE_LIMIT = 1e6
-"""`window` keeps centres within so many times the size of the image, so that squares stay finite."""
+"""`window` keeps g~ within +-1e6, so that the squares of distances stay finite."""
 
 MIN_SIGMA = 1e-3
 """Filters are never narrower than this, in pixels: far below it 1 / sigma^2 overflows."""

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from drawnet import attention
 from drawnet.attention import Window
+from drawnet.checks import check_images
 from drawnet.config import ClassifierConfig
 from drawnet.data import Images
 from drawnet.step import Product, lstm
@@ -108,8 +109,8 @@ class GlimpseClassifier(Pretrained):
         window: The five numbers of the next window, linear in h.
         answer: The logits of the classes, linear in h.
         h, cell: The initial states, which are learned.
-        step: The function of one glimpse, `step` with the configuration bound. It may be replaced
-            by a compiled one: see `drawnet.fast`.
+        step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
+            see `drawnet.fast`.
         precision: The type to round the operands of the matrix products to, or None.
     """
 
@@ -119,7 +120,7 @@ class GlimpseClassifier(Pretrained):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.step: Callable[..., tuple[State, Tensor]] = partial(step, config)
+        self.step = self.plain_step()
         self.precision: torch.dtype | None = None
 
         hidden = config.hidden_size
@@ -129,6 +130,10 @@ class GlimpseClassifier(Pretrained):
         self.h = nn.Parameter(torch.zeros(hidden))
         self.cell = nn.Parameter(torch.zeros(hidden))
         self.reset_parameters()
+
+    def plain_step(self) -> Callable[..., tuple[State, Tensor]]:
+        """The function of one glimpse, `step` with the configuration bound."""
+        return partial(step, self.config)
 
     def reset_parameters(self) -> None:
         """Start with a window that covers the image, and sees what lies between its centres.
@@ -166,11 +171,10 @@ class GlimpseClassifier(Pretrained):
             glimpses: How often to look, >= 1, if not ``config.glimpses``.
 
         Raises:
-            ValueError: If ``x`` has another shape, or ``glimpses`` is less than 1.
+            ValueError: If ``x`` has another shape, type or other values, which are looked at on a
+                CPU only, or ``glimpses`` is less than 1.
         """
-        if x.shape[1:] != self.config.image_shape:
-            expected = ", ".join(map(str, self.config.image_shape))
-            raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+        check_images(x, self.config.image_shape, self.h.dtype)
         count = self.config.glimpses if glimpses is None else glimpses
         if count < 1:
             raise ValueError(f"glimpses must be >= 1, got {count}")

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from drawnet.checks import check_images
 from drawnet.model import DRAW, Trace
 from drawnet.objective import log_weight
 
@@ -92,9 +93,8 @@ def complete(
             raise ValueError(f"{name} must be >= 1, got {number}")
     if fill not in ("sample", "mean", None):
         raise ValueError(f"fill must be sample, mean or None, got {fill!r}")
-    if x.shape[1:] != model.config.image_shape:
-        expected = ", ".join(map(str, model.config.image_shape))
-        raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+    unseen = x.new_zeros(()).expand(x.shape)  # the values of hidden pixels do not matter
+    check_images(unseen, model.config.image_shape, model.canvas.dtype)
     known = _like(known, x)
     x = torch.where(known, x, 0)
     many_x, many_known = (each.repeat_interleave(n * chains, 0) for each in (x, known))

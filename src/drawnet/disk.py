@@ -37,11 +37,12 @@ def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
         for path in files:
             os.replace(temporary[path], path)
         for parent in {path.parent for path in files}:
-            folder = os.open(parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            with contextlib.suppress(OSError):  # Windows and some network disks cannot
+                folder = os.open(parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
     except OSError as error:
         for orphan in temporary.values():
             with contextlib.suppress(OSError):

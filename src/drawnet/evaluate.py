@@ -12,7 +12,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from drawnet import likelihood as likelihoods
 from drawnet import objective
 from drawnet.data import Images
 from drawnet.model import DRAW
@@ -88,18 +87,17 @@ def evaluate(
         if number < 1:
             raise ValueError(f"{name} must be >= 1, got {number}")
     images = images.for_classes(model.config.classes)
-    likelihood = likelihoods.of(model.config)
     bounds, divergences, weighted = [], [], []
     done, code_length = 0, True
     for x, y, generator in batches(images, model.canvas, batch_size, seed):
         trace = model(x, y=y, generator=generator, glimpses=glimpses, record="last")
-        bounds.append(-objective.elbo(x, trace).double())
-        divergences.append(objective.kl(trace).double())
+        bounds.append(-objective.elbo(x, trace).cpu().double())
+        divergences.append(objective.kl(trace).cpu().double())
         if samples > 1:
             chain = partial(model, glimpses=glimpses)
             bound = objective.importance_weighted_bound(chain, x, samples, generator, y=y)
-            weighted.append(-bound.double())
-        code_length = code_length and likelihood.is_code_length(x)
+            weighted.append(-bound.cpu().double())
+        code_length = code_length and model.likelihood.is_code_length(x)
         done += len(x)
         if progress is not None:
             progress(done, len(images))

@@ -63,6 +63,7 @@ def accelerate(
         said.append("matrix products in bfloat16")
     if device == "cpu" and onednn and route_to_onednn() and products == "fp32":
         said.append("matrix products by oneDNN")
+    model.step = model.plain_step()  # what was chosen before is taken back
     if compile == "on" or (compile == "auto" and has_compiler(device)):
         model.step = compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")

@@ -47,8 +47,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drawnet import attention, likelihood
+from drawnet import attention
+from drawnet import likelihood as likelihoods
 from drawnet.attention import Window
+from drawnet.checks import check_images, check_labels
 from drawnet.config import DRAWConfig
 from drawnet.likelihood import Bernoulli, Likelihood
 from drawnet.step import (
@@ -114,22 +116,33 @@ class DRAW(Pretrained):
     torch.Size([2, 1, 28, 28])
 
     Each layer is a `torch.nn.Linear` with the name that it has in the paper; the initial canvas
-    and the initial hidden and cell states are parameters, as the paper's "learned biases".
+    and the initial hidden and cell states are parameters, as the paper's "learned biases". `fuse`
+    reads the weights of the layers, which are never called themselves: hooks on them do nothing,
+    and they cannot be swapped for others; `torch.nn.utils.parametrize` works.
+
+    Args:
+        config: The sizes.
+        likelihood: What a canvas says of an image, if not what the configuration names: for
+            networks of one's own.
 
     Attributes:
         config: The sizes.
-        step: The function of one glimpse, `step` with the configuration bound. It may be replaced
-            by a compiled one: see `drawnet.fast`.
+        likelihood: What a canvas says of an image.
+        step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
+            see `drawnet.fast`.
         precision: The type to round the operands of the matrix products to, or None.
     """
 
     Config: ClassVar[type] = DRAWConfig
     config: DRAWConfig
 
-    def __init__(self, config: DRAWConfig = DRAWConfig()) -> None:
+    def __init__(
+        self, config: DRAWConfig = DRAWConfig(), likelihood: Likelihood | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.step: Callable[..., tuple[State, Latent]] = partial(step, config)
+        self.likelihood = likelihoods.of(config) if likelihood is None else likelihood
+        self.step = self.plain_step()
         self.precision: torch.dtype | None = None
 
         channels, height, width = config.image_shape
@@ -140,17 +153,21 @@ class DRAW(Pretrained):
         self.mu = nn.Linear(enc, z)
         self.log_sigma = nn.Linear(enc, z)
         self.decoder = nn.Linear(z + dec + classes, 4 * dec)  # of [z, h_dec, y]
-        self.patch = nn.Linear(dec, patch_features(config))
+        self.patch = nn.Linear(dec, patch_features(config, self.likelihood))
         self.read_window = None if config.read_size is None else nn.Linear(dec, 5)
         self.write_window = None if config.write_size is None else nn.Linear(dec, 5)
         self.prior = nn.Linear(dec, 2 * z) if config.prior == "learned" else None
 
-        self.canvas = nn.Parameter(torch.zeros(canvas_shape(config)))
+        self.canvas = nn.Parameter(torch.zeros(canvas_shape(config, self.likelihood)))
         self.h_enc = nn.Parameter(torch.zeros(enc))
         self.cell_enc = nn.Parameter(torch.zeros(enc))
         self.h_dec = nn.Parameter(torch.zeros(dec))
         self.cell_dec = nn.Parameter(torch.zeros(dec))
         self.reset_parameters()
+
+    def plain_step(self) -> Callable[..., tuple[State, Latent]]:
+        """The function of one glimpse, `drawnet.step.step` with what does not change bound."""
+        return partial(step, self.config, self.likelihood)
 
     def reset_parameters(self) -> None:
         """Start where learning starts at once.
@@ -207,10 +224,12 @@ class DRAW(Pretrained):
         )
 
     def _gates(self, layer: nn.Linear, y: Tensor | None) -> Product:
-        weight, bias, classes = layer.weight, layer.bias, self.config.classes
+        weight: Tensor = layer.weight
+        bias: Tensor = layer.bias
+        classes = self.config.classes
         if y is not None:
             weight, of_y = weight.split([layer.in_features - classes, classes], dim=1)
-            bias = bias + F.one_hot(y, classes).to(of_y.dtype) @ of_y.t()
+            bias = bias + F.embedding(y, of_y.t())
         return Product.of(weight, bias, self.precision)
 
     def forward(
@@ -235,12 +254,10 @@ class DRAW(Pretrained):
                 training needs.
 
         Raises:
-            ValueError: If ``x`` or ``noise`` has another shape, or the labels are not those of such
-                a network.
+            ValueError: If ``x`` or ``noise`` has another shape, ``x`` another type or other values,
+                or the labels are not those of such a network. Values are looked at on a CPU only.
         """
-        if x.shape[1:] != self.config.image_shape:
-            expected = ", ".join(map(str, self.config.image_shape))
-            raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+        check_images(x, self.config.image_shape, self.canvas.dtype)
         return self._run(x, x.shape[0], y, generator, noise, None, glimpses, record)
 
     def generate(
@@ -321,7 +338,7 @@ class DRAW(Pretrained):
             mu,
             log_sigma,
             start=self.canvas.clone(),
-            likelihood=likelihood.of(self.config),
+            likelihood=self.likelihood,
             y=y,
         )
         if self.config.prior == "learned":
@@ -345,10 +362,7 @@ class DRAW(Pretrained):
         return trace
 
     def _checked(self, y: Tensor | None, batch: int) -> Tensor | None:
-        """The labels, on the device of the network.
-
-        Their range is checked where that needs no waiting for another device.
-        """
+        """The labels, on the device of the network."""
         classes = self.config.classes
         if classes == 0:
             if y is not None:
@@ -356,12 +370,7 @@ class DRAW(Pretrained):
             return None
         if y is None:
             raise ValueError(f"y must say which of {classes} classes each image is of, got None")
-        if y.shape != (batch,) or y.dtype != torch.int64:
-            got = f"{y.dtype} {tuple(y.shape)}"
-            raise ValueError(f"y must be int64 labels ({batch},), got {got}")
-        if y.device.type == "cpu" and batch and not 0 <= y.min() <= y.max() < classes:
-            got = f"{y.min().item()} to {y.max().item()}"
-            raise ValueError(f"y must be labels from 0 to {classes - 1}, got {got}")
+        check_labels(y, batch, classes)
         return y.to(self.canvas.device)
 
     def initial_state(self, products: Products, batch: int) -> State:
@@ -370,7 +379,7 @@ class DRAW(Pretrained):
             p.expand(batch, *p.shape).contiguous()
             for p in (self.canvas, self.h_enc, self.cell_enc, self.h_dec, self.cell_dec)
         )
-        heads = read_off(self.config, products, h_dec)
+        heads = read_off(self.config, self.likelihood, products, h_dec)
         return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads)
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
@@ -380,4 +389,4 @@ class DRAW(Pretrained):
             mean: The mean of the training images, in [0, 1].
         """
         with torch.no_grad():
-            self.canvas.copy_(likelihood.of(self.config).start(mean))
+            self.canvas.copy_(self.likelihood.start(mean))

@@ -240,7 +240,7 @@ def network_in(file: Path) -> str:
         ValueError: If it is no YAML, or names another network.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a recipe in YAML: {error}") from error
     network = str(content.get("network", "draw")) if isinstance(content, dict) else "draw"

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from drawnet import attention, likelihood
+from drawnet import attention
 from drawnet.config import DRAWConfig
+from drawnet.likelihood import Likelihood
 
 
 class Product(NamedTuple):
@@ -65,6 +66,7 @@ class Products(NamedTuple):
     latent: Product  # h_enc -> mu, log sigma
     decoder: Product  # [z, h_dec] -> gates
     heads: Product  # h_dec -> all of Heads
+    own: tuple[Tensor, ...] = ()  # what a step of one's own needs besides
 
 
 class Heads(NamedTuple):
@@ -97,6 +99,7 @@ class Latent(NamedTuple):
 
 def step(
     config: DRAWConfig,
+    likelihood: Likelihood,
     products: Products,
     x: Float[Tensor, "batch channels height width"] | None,
     state: State,
@@ -107,6 +110,7 @@ def step(
 
     Args:
         config: The sizes.
+        likelihood: What a canvas says of an image.
         products: From `DRAW.fuse`.
         x: The images to infer from, or None to sample from the prior.
         state: The state after the glimpse before.
@@ -115,22 +119,21 @@ def step(
     """
     canvas, h_enc, cell_enc, h_dec, cell_dec, heads = state
     if x is not None:
-        mean = likelihood.of(config).mean(canvas)
-        r = glimpse(x, mean, heads.read_window, config.read_size)
+        error = x - likelihood.mean(canvas)  # (3)
+        r = glimpse(x, error, heads.read_window, config.read_size)  # (4)
         gates = products.encoder(torch.cat([r, h_dec, h_enc], dim=1))
-        h_enc, cell_enc = lstm(gates, cell_enc)
-        mu, log_sigma = products.latent(h_enc).chunk(2, dim=1)
+        h_enc, cell_enc = lstm(gates, cell_enc)  # (5)
+        mu, log_sigma = products.latent(h_enc).chunk(2, dim=1)  # (1), (2)
     elif config.prior == "learned":
         mu, log_sigma = heads.prior.chunk(2, dim=1)
     else:
         mu, log_sigma = torch.zeros_like(noise), torch.zeros_like(noise)
     if z is None:
-        z = mu + log_sigma.exp() * noise
-    h_dec, cell_dec = lstm(products.decoder(torch.cat([z, h_dec], dim=1)), cell_dec)
-    heads = read_off(config, products, h_dec)
-    canvas = canvas + stroke(
-        heads.patch, heads.write_window, config.write_size, canvas_shape(config)
-    )
+        z = mu + log_sigma.exp() * noise  # (6), (13)
+    h_dec, cell_dec = lstm(products.decoder(torch.cat([z, h_dec], dim=1)), cell_dec)  # (7), (14)
+    heads = read_off(config, likelihood, products, h_dec)
+    shape = canvas_shape(config, likelihood)
+    canvas = canvas + stroke(heads.patch, heads.write_window, config.write_size, shape)  # (8), (15)
     return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads), Latent(z, mu, log_sigma)
 
 
@@ -149,9 +152,9 @@ def tanh(x: Tensor) -> Tensor:
     return 2 * torch.sigmoid(2 * x) - 1
 
 
-def glimpse(x: Tensor, mean: Tensor, params: Tensor, size: int | None) -> Tensor:
-    """r = [read(x), read(x-hat)] with x-hat the error image: equations (3), (4), (17), (27)."""
-    both = torch.cat([x, x - mean], dim=1)
+def glimpse(x: Tensor, error: Tensor, params: Tensor, size: int | None) -> Tensor:
+    """r = [read(x), read(x-hat)] with x-hat the error image: equations (4), (17), (27)."""
+    both = torch.cat([x, error], dim=1)
     if size is not None:
         both = attention.read(both, attention.window(params, size, *x.shape[2:]), size)
     return both.flatten(1)
@@ -168,24 +171,26 @@ def stroke(
     return attention.write(patch.unflatten(1, (planes, size, size)), window, height, width)
 
 
-def read_off(config: DRAWConfig, products: Products, h_dec: Tensor) -> Heads:
+def read_off(
+    config: DRAWConfig, likelihood: Likelihood, products: Products, h_dec: Tensor
+) -> Heads:
     """The last product of a step, in its pieces."""
     sizes = [
         2 * config.z_size if config.prior == "learned" else 0,
         5 if config.read_size is not None else 0,
         5 if config.write_size is not None else 0,
-        patch_features(config),
+        patch_features(config, likelihood),
     ]
     return Heads(*products.heads(h_dec).split(sizes, dim=1))
 
 
-def patch_features(config: DRAWConfig) -> int:
+def patch_features(config: DRAWConfig, likelihood: Likelihood) -> int:
     """How many numbers are written at each glimpse."""
-    planes, height, width = canvas_shape(config)
+    planes, height, width = canvas_shape(config, likelihood)
     return planes * (height * width if config.write_size is None else config.write_size**2)
 
 
-def canvas_shape(config: DRAWConfig) -> tuple[int, int, int]:
+def canvas_shape(config: DRAWConfig, likelihood: Likelihood) -> tuple[int, int, int]:
     """(P C, H, W): a canvas has P planes a channel, as many as the likelihood needs."""
     channels, height, width = config.image_shape
-    return likelihood.of(config).planes * channels, height, width
+    return likelihood.planes * channels, height, width

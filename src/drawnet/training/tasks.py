@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from drawnet import likelihood, objective
+from drawnet import objective
 from drawnet.baselines import ConvNet
 from drawnet.classify import Classifier, GlimpseClassifier, nll, wrong
 from drawnet.config import DRAWConfig
@@ -133,8 +133,10 @@ class Drawing(Task):
         told = y if self.config.classes else None
         canvas, z, mu, log_sigma, *prior = self._facts(model, x, told, noise)
         prior_mu, prior_log_sigma = prior or (None, None)
-        drawn_by = likelihood.of(self.config)
-        return Trace(canvas, z, mu, log_sigma, prior_mu, prior_log_sigma, likelihood=drawn_by)
+        assert isinstance(model, DRAW)
+        return Trace(
+            canvas, z, mu, log_sigma, prior_mu, prior_log_sigma, likelihood=model.likelihood
+        )
 
     def _judged(self, batch: Batch, trace: Trace) -> Tensor:
         return torch.stack([-objective.elbo(batch[0], trace), objective.kl(trace).sum(0)])

@@ -74,7 +74,7 @@ def check_complete(trace: Trace) -> None:
 
 
 def to_array(values: Tensor) -> Array:
-    return values.detach().double().cpu().numpy()
+    return values.detach().cpu().double().numpy()
 
 
 def to_pictures(images: Float[Tensor, "batch channels height width"], scale: int) -> Array:

@@ -1,0 +1,52 @@
+"""Checks of images and labels that come from outside.
+
+Shapes and types are always checked. Values are where that costs nothing: not on another device,
+which would have to be waited for, and not while torch traces a program or maps over it.
+"""
+
+import torch
+from torch import Tensor
+
+SLACK = 1e-4
+"""So far outside [0, 1] a number may lie by rounding."""
+
+
+def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """Refuse what is no batch of images ``(B, *image_shape)`` of a type, with values in [0, 1].
+
+    Raises:
+        ValueError: Saying what was expected and what came.
+    """
+    if x.shape[1:] != image_shape:
+        expected = ", ".join(map(str, image_shape))
+        raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
+    if x.dtype != dtype:
+        raise ValueError(f"x must be of type {dtype}, as the network is, got {x.dtype}")
+    if _can_look(x):
+        low, high = (end.item() for end in x.aminmax())
+        if low < -SLACK or high > 1 + SLACK:  # what is no number is not refused: training skips it
+            raise ValueError(f"x must have values in [0, 1], got {low:g} to {high:g}")
+
+
+def check_labels(y: Tensor, batch: int, classes: int) -> None:
+    """Refuse what are no labels ``(batch,)``, integers from 0 to ``classes - 1``.
+
+    Raises:
+        ValueError: Saying what was expected and what came.
+    """
+    if y.shape != (batch,) or y.dtype != torch.int64:
+        got = f"{y.dtype} {tuple(y.shape)}"
+        raise ValueError(f"y must be int64 labels ({batch},), got {got}")
+    if _can_look(y):
+        low, high = (end.item() for end in y.aminmax())
+        if not 0 <= low <= high < classes:
+            raise ValueError(f"y must be labels from 0 to {classes - 1}, got {low} to {high}")
+
+
+def _can_look(values: Tensor) -> bool:
+    return (
+        values.device.type == "cpu"
+        and values.numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )
