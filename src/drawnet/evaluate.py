@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drawnet import objective
 from drawnet.data import Images
+from drawnet.likelihood import Logistic
 from drawnet.model import DRAW
 
 
@@ -105,7 +106,7 @@ def evaluate(
     iw = torch.cat(weighted) if weighted else None
 
     def bits(values: Tensor | None) -> float | None:
-        if values is None or model.config.likelihood == "bernoulli":
+        if values is None or not isinstance(model.likelihood, Logistic):
             return None
         return objective.bits_per_dimension(values.mean().item(), model.config.image_shape)
 

@@ -199,7 +199,7 @@ class Recipe:
     @property
     def network(self) -> str:
         """What is trained, one of `NETWORKS`."""
-        return next(name for name, kind in NETWORKS.items() if type(self.model) is kind)
+        return next(name for name, kind in NETWORKS.items() if isinstance(self.model, kind))
 
     def glimpses(self, epoch: int) -> int:
         """The number of glimpses T in this epoch of the training, by `optim.glimpse_schedule`."""

@@ -9,7 +9,7 @@ key that is not known is refused rather than dropped, since it would be another 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -50,22 +50,30 @@ class Pretrained(nn.Module):
         save(folder, self, asdict(self.config), provenance)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Self:
         """Read what `save_pretrained` wrote.
+
+        A subclass also takes the weights of the network that it extends; what those lack stays as
+        it is in a new network.
 
         Args:
             name: A folder, the name of weights that come with the package (`shipped`), or the name
                 of a repository ``user/name`` of the Hugging Face hub.
+            revision: The commit, branch or tag of a repository of the hub.
 
         Raises:
             WeightsError: If there are none, or they are damaged, or of another model.
         """
-        config, state = load(name, cls.__name__)
+        extended = [each.__name__ for each in cls.__mro__ if issubclass(each, Pretrained)]
+        description, state = load(name, extended, revision)
+        own = description["model"] == cls.__name__
         try:
-            model = cls(cls.Config(**config))
-            model.load_state_dict(state)
+            model = cls(cls.Config(**description["config"]))
+            unknown = model.load_state_dict(state, strict=own).unexpected_keys
         except (TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{name}: {error}") from error
+        if unknown:
+            raise WeightsError(f"{name}: {cls.__name__} has no {', '.join(unknown)}")
         return model
 
 
@@ -92,26 +100,30 @@ def save(
     write_together({folder / "model.safetensors": data, folder / "config.json": text.encode()})
 
 
-def load(name: str | Path, model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the tensors that `save` wrote.
+def load(
+    name: str | Path, models: Sequence[str], revision: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `save` wrote: the description in ``config.json``, and the tensors.
 
     Args:
         name: A folder, the name of shipped weights, or a repository of the Hugging Face hub.
-        model: Name of the class that the weights must be of.
+        models: Names of the classes that the weights may be of.
+        revision: Of the repository.
 
     Raises:
         WeightsError: If there are none, or they are damaged, or of another model or format.
     """
-    folder = locate(name)
+    folder = locate(name, revision)
     description = describe(folder)
-    if description["model"] != model:
-        raise WeightsError(f"{folder}: expected weights of a {model}, got {description['model']}")
+    if description["model"] not in models:
+        got = description["model"]
+        raise WeightsError(f"{folder}: expected weights of a {models[0]}, got {got}")
     try:
         data = (folder / "model.safetensors").read_bytes()
         if (sha256 := hashlib.sha256(data).hexdigest()) != description["sha256"]:
             expected = description["sha256"]
             raise WeightsError(f"{folder}: model.safetensors has sha256 {sha256}, not {expected}")
-        return description["config"], parse(data)
+        return description, parse(data)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{folder}: model.safetensors cannot be read: {error}") from error
 
@@ -132,8 +144,8 @@ def describe(folder: Path) -> dict[str, Any]:
     return description
 
 
-def locate(name: str | Path) -> Path:
-    """The folder of weights by that name."""
+def locate(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of weights by that name; see `load`."""
     for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):
         if (folder / "config.json").is_file():
             return folder
@@ -148,6 +160,7 @@ def locate(name: str | Path) -> Path:
         message = f"no folder {name}; to look on the hub, pip install 'drawnet[hub]'"
         raise WeightsError(message) from error
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{name}: no such folder, and the hub says: {error}") from error

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,7 +28,7 @@ from drawnet.training.log import Log, MetricsCSV, Progress
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.run_folder import RunFolder, software_and_machine
-from drawnet.training.tasks import NETWORKS, task_of
+from drawnet.training.tasks import network_of, task_of
 from drawnet.training.validate import Validation
 from drawnet.training.watch import Diverged, Watch
 from drawnet.weights import Pretrained
@@ -42,10 +42,13 @@ def train(
     *,
     data_dir: str | Path | None = None,
     images: tuple[Images, Images] | None = None,
+    network: type[Pretrained] | None = None,
     resume: bool | str | Path = False,
     overwrite: bool = False,
     progress: bool | None = None,
     tell: Callable[[str, int, int], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> Validation:
     """Train a network by a recipe and leave its averaged weights in ``out/weights``.
 
@@ -54,11 +57,15 @@ def train(
         out: The run folder; see `RunFolder` for what it will hold.
         data_dir: Where the data sets are; see `drawnet.data.load`.
         images: A training and a validation set of one's own, instead of the recipe's.
+        network: A class of one's own instead of the recipe's network, made from ``recipe.model``.
         resume: Go on from the newest whole checkpoint in `out`, or from the checkpoint named. The
             resumed training equals the unbroken one bit for bit.
         overwrite: Begin anew in a folder that holds a run, and remove that run.
         progress: Show a progress bar; by default where the output is a terminal.
         tell: Told about long preparations of the data; see `drawnet.data.load`.
+        callbacks: Lightning's, to be called besides. Their module is a `Training`: ``average`` is
+            the network with averaged weights.
+        loggers: Lightning's, to log to besides ``metrics.csv`` and TensorBoard.
 
     Returns:
         The best validation, whose weights were kept.
@@ -103,7 +110,7 @@ def train(
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
         watch = Watch(valid_images, folder, _keeper(folder, recipe, train_images, start_sha256))
         shows = sys.stderr.isatty() if progress is None else progress
-        trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows)
+        trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
         watch.images = valid_images.to(device)
         batches = Batches(
@@ -114,13 +121,14 @@ def train(
             trainer.global_rank,
             trainer.world_size,
         )
-        network = _network(recipe, train_images, resumes=begun is not None)
-        module = Training(recipe, network, steps_per_epoch, start_sha256)
+        kind = network or network_of(recipe.model)
+        model = _network(kind, recipe, train_images, resumes=begun is not None)
+        module = Training(recipe, model, steps_per_epoch, start_sha256)
         step = begun.step if begun else 0
         if first:
             folder.begin(recipe, overwrite)
             checkpoint.remove_later(folder.checkpoints, step)
-            trainer.loggers = _loggers(folder, recipe, step)
+            trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
         try:
             trainer.fit(
                 module, batches, ckpt_path=begun.checkpoint if begun else None, weights_only=True
@@ -182,20 +190,17 @@ def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
     return Batches(images, recipe.optim.batch_size, 1, recipe.seed).steps_per_epoch
 
 
-def _network(recipe: Recipe, images: Images, resumes: bool) -> Pretrained:
+def _network(kind: type[Pretrained], recipe: Recipe, images: Images, resumes: bool) -> Pretrained:
     """The network to begin with: the recipe's weights, or random ones; a DRAW then has the mean of
     the training images as its first canvas."""
-    kind = NETWORKS[type(recipe.model)]
-    if recipe.start is not None and not resumes:
-        model = kind.from_pretrained(recipe.start)
-        if _with_glimpses(model.config, 1) != _with_glimpses(recipe.model, 1):
-            raise ValueError(f"model must be as in {recipe.start}: {model.config}")
-        return model
     state = torch.random.get_rng_state()
     reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
-    model = kind(recipe.model)
+    begun = None if recipe.start is None or resumes else kind.from_pretrained(recipe.start)
+    model = begun or kind(recipe.model)
     torch.random.set_rng_state(state)
-    if not isinstance(model, DRAW):
+    if begun is not None and _with_glimpses(model.config, 1) != _with_glimpses(recipe.model, 1):
+        raise ValueError(f"model must be as in {recipe.start}: {model.config}")
+    if begun is not None or not isinstance(model, DRAW):
         return model
     generator = reseed(torch.Generator(), recipe.seed, Stream.IMAGES)
     total = torch.zeros(recipe.model.image_shape, dtype=torch.float64)
@@ -230,6 +235,7 @@ def _trainer(
     watch: Watch,
     logs: Log,
     shows: bool,
+    more: Sequence[Callback],
 ) -> Trainer:
     """Lightning's Trainer. The whole training is one of its epochs, so that it can be resumed
     anywhere in the same way, and the bar shows the time left of the whole."""
@@ -237,7 +243,7 @@ def _trainer(
     accelerator = settings.accelerator
     if accelerator == "auto":  # to Lightning that may be Apple's GPU, which has no double precision
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    callbacks: list[Callback] = [logs]
+    callbacks: list[Callback] = [*more, logs]
     if settings.max_time is not None:
         callbacks.append(_TimeLimit(settings.max_time, interval="step", verbose=False))
     callbacks.append(watch)

@@ -19,13 +19,18 @@ from drawnet.data import Images
 from drawnet.data.images import Batch
 from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
-from drawnet.recipe import Recipe
+from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.weights import Pretrained
 
 NETWORKS: dict[type, type[Pretrained]] = {
     network.Config: network for network in (DRAW, GlimpseClassifier, ConvNet)
 }
 """The network of each configuration."""
+
+
+def network_of(config: NetworkConfig) -> type[Pretrained]:
+    """The network that is made from a configuration."""
+    return next(network for kind, network in NETWORKS.items() if isinstance(config, kind))
 
 
 Average: TypeAlias = Callable[[Tensor], Tensor]
