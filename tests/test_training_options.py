@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from trainings import BATCH, COUNT, RECIPE, STEPS_PER_EPOCH, VALID, checkpoints, halves, rows, run
 
@@ -154,3 +156,31 @@ def test_a_checkpoint_from_before_a_choice_was_there_goes_on(tmp_path: Path) -> 
             replace(longer, model=replace(RECIPE.model, likelihood="logistic")),
             resume=old,
         )
+
+
+def test_loggers_and_callbacks_of_ones_own(tmp_path: Path) -> None:
+    class Kept(Logger):
+        name, version = "kept", None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            self.rows.append((step, metrics))
+
+        def log_hyperparams(self, *_: Any, **__: Any) -> None:
+            """None."""
+
+    class Seen(Callback):
+        steps = 0
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            assert isinstance(module.average, DRAW)
+            self.steps += 1
+
+    kept, seen = Kept(), Seen()
+    best = learn(tmp_path, loggers=[kept], callbacks=[seen])
+    assert seen.steps == best.step == RECIPE.optim.epochs * STEPS_PER_EPOCH
+    assert [step for step, _ in kept.rows] == [int(row["step"]) for row in rows(tmp_path)]
+    assert kept.rows[-1][1]["valid_loss"] == best.loss

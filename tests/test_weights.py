@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from tiny import Z, images, seeded, tiny_model
@@ -86,3 +87,20 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         description.write_text(json.dumps(changed))
         with pytest.raises(WeightsError, match=message):
             DRAW.from_pretrained(tmp_path)
+
+
+def test_weights_of_the_hub_can_be_those_of_one_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    tiny_model().save_pretrained(tmp_path)
+
+    def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert allow_patterns == ["*.json", "*.safetensors"]
+        asked.append((name, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    DRAW.from_pretrained("someone/draw")
+    DRAW.from_pretrained("someone/draw", revision="v2")
+    assert asked == [("someone/draw", None), ("someone/draw", "v2")]

@@ -273,6 +273,8 @@ class DRAW(Pretrained):
     ) -> Trace:
         """Draw n images from the prior: equations (13) to (15).
 
+        To look at them only, call it under `torch.no_grad`: else the chain is kept for backward.
+
         Args:
             n: How many.
             y: Of which classes to draw them, 0 to ``config.classes - 1``, for a network of several.

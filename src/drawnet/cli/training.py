@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from drawnet.cli.arguments import Plain, verb_parser
-from drawnet.cli.outputs import BAD_INPUT, DIVERGED, fail, log_shown, tell
+from drawnet.cli.outputs import BAD_INPUT, DIVERGED, fail, log_shown, note, tell
 
 
 def train(argv: Sequence[str]) -> None:
@@ -52,6 +52,8 @@ def train(argv: Sequence[str]) -> None:
             raise ValueError(f"{out} holds no run to resume: {file} is missing")
     else:
         file = recipes.find(asked.recipe or "digits")
+        if asked.recipe is None and not {"-h", "--help"} & set(argv):
+            note("train", "no --recipe, so it is that of the digits which the program draws")
     # What can be asked of a network depends on what network it is.
     network = recipes.network_in(file)
     parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
