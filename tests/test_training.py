@@ -218,7 +218,7 @@ def test_first_canvas_is_the_mean_image(tmp_path: Path) -> None:
     from drawnet.training.run import _network
 
     def first_canvas(images: Images) -> Tensor:
-        model = _network(RECIPE, images, resumes=False)
+        model = _network(DRAW, RECIPE, images, resumes=False)
         assert isinstance(model, DRAW)
         return model.canvas
 
