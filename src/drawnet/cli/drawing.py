@@ -170,9 +170,8 @@ def classify(argv: Sequence[str]) -> None:
     if asked.image is not None:
         asked.count = 1
     _, height, width = model.config.image_shape
-    _afford(
-        asked, model, asked.scale, each=1.4 * (height + width) / width
-    )  # what it sees is square
+    whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
+    _afford(asked, model, asked.scale, each=whole)
 
     import torch
 
