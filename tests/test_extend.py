@@ -1,12 +1,12 @@
 """Networks of one's own: the page that shows how, run as it stands, and what it promises."""
 
 import copy
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pages import ROOT, run
 from PIL import Image
 from tiny import CONFIG, images, noise
 
@@ -17,29 +17,22 @@ from drawnet.fast import accelerate, has_compiler
 from drawnet.objective import elbo
 from drawnet.weights import WeightsError
 
-PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
-
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page's code leaves behind, with its folder as ``folder``."""
     folder = tmp_path_factory.mktemp("extend")
-    names: dict[str, Any] = {"__name__": "extend", "folder": folder}
     torch.set_default_dtype(torch.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for block in re.findall(
-            r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
-        ):
-            exec(compile(block, str(PAGE), "exec"), names)
-    return names
+        return {**run(ROOT / "docs" / "extend.md"), "folder": folder}
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, on one process
 def test_the_page_runs_as_it_stands(shown: dict[str, Any]) -> None:
-    run = shown["folder"] / "runs" / "fading"
-    assert sorted(path.name for path in run.glob("*.png")) == ["100.png", "200.png"]
-    with Image.open(run / "200.png") as samples:
+    left = shown["folder"] / "runs" / "fading"
+    assert sorted(path.name for path in left.glob("*.png")) == ["100.png", "200.png"]
+    with Image.open(left / "200.png") as samples:
         assert samples.width == 4 * 28 * 4 + 3 * 4
     assert shown["model"].fade != 5.0, "it has learned"
     mnist = DRAW.from_pretrained("mnist").state_dict()

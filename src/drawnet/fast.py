@@ -61,7 +61,10 @@ def accelerate(
     model.precision = torch.bfloat16 if products == "bf16" else None
     if products == "bf16":
         said.append("matrix products in bfloat16")
-    if device == "cpu" and onednn and route_to_onednn() and products == "fp32":
+    routed = (
+        device == "cpu" and onednn and route_to_onednn()
+    )  # also what is not rounded beside bf16
+    if routed and products == "fp32":
         said.append("matrix products by oneDNN")
     model.step = model.plain_step()  # what was chosen before is taken back
     if compile == "on" or (compile == "auto" and has_compiler(device)):
