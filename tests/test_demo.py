@@ -17,12 +17,13 @@ from drawnet import DRAW, DRAWConfig, attention, data, demo, objective
 from drawnet.classify import GlimpseClassifier
 from drawnet.config import ClassifierConfig
 from drawnet.data.lighthouse import lighthouse
-from drawnet.demo import answers, pictures
+from drawnet.demo import answers, by_hand, controls, pictures
+from drawnet.demo.controls import Control
 from drawnet.explore import likeliest_labels
 from drawnet.visualise import animate, refine, render
 
 H, W, T, N = 26, 22, 5, 4
-LOOK = [c.start for c in (answers.CENTRE_X, answers.CENTRE_Y, answers.WIDTH)] + [-0.9, 0.0, 7]
+LOOK = [c.start for c in (controls.CENTRE_X, controls.CENTRE_Y, controls.WIDTH)] + [-0.9, 0.0, 7]
 PHOTO = pictures.to_url(pictures.thumbnail(lighthouse(), 60))
 
 
@@ -106,7 +107,7 @@ def test_odd_pictures_are_converted(picture: Image.Image) -> None:
     x = pictures.to_shape(pictures.from_url(sent), (3, H, W), digit=False)
     assert x.shape == (1, 3, H, W)
     assert 0 <= x.min() <= x.max() <= 1
-    assert "numbers" in answers.look(sent, *LOOK).words
+    assert "numbers" in by_hand.look(sent, *LOOK).words
 
 
 # Centring
@@ -206,13 +207,13 @@ def test_values_out_of_bounds_are_refused_in_a_line(value: object) -> None:
     with pytest.raises(ValueError, match="count must be a whole number from 1 to 25, got") as error:
         answers.draw(digits_model(), 0, value, 3, True, False)
     assert len(str(error.value)) < 120
-    assert answers.COUNT.check(9.0) == 9
+    assert controls.COUNT.check(9.0) == 9
 
 
 def test_every_control_starts_within_its_bounds() -> None:
-    controls = [value for value in vars(answers).values() if isinstance(value, answers.Control)]
-    assert len(controls) == 10
-    for control in controls:
+    all_of_them = [value for value in vars(controls).values() if isinstance(value, Control)]
+    assert len(all_of_them) == 10
+    for control in all_of_them:
         assert control.check(control.start) == control.start
         for beyond in (control.low - control.step, control.high + control.step, "1"):
             with pytest.raises(ValueError, match=control.name):
@@ -345,7 +346,7 @@ def test_which_classifiers_search(tmp_path: Path) -> None:
 
 def test_the_words_tell_the_window() -> None:
     values = [0.31, -0.12, 1.7, -0.6, 0.4, 5]
-    words = answers.look(PHOTO, *values).words
+    words = by_hand.look(PHOTO, *values).words
     window = attention.window(torch.tensor([values[:5]]), 5, 45, 60)
     g_y, g_x, delta, sigma, gamma = (number.item() for number in window)
     assert f"**{delta:.1f} pixels** apart around ({g_x:.1f}, {g_y:.1f})" in words
@@ -355,27 +356,27 @@ def test_the_words_tell_the_window() -> None:
 
 @pytest.mark.parametrize("moved", range(6))
 def test_every_slider_changes_the_picture(moved: int) -> None:
-    before = answers.look(PHOTO, *LOOK).picture
+    before = by_hand.look(PHOTO, *LOOK).picture
     values = list(LOOK)
     values[moved] += 1 if moved == 5 else 0.4
-    assert answers.look(PHOTO, *values).picture != before
+    assert by_hand.look(PHOTO, *values).picture != before
 
 
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_the_ends_of_the_sliders_can_be_drawn(end: str) -> None:
-    controls = (
-        answers.CENTRE_X, answers.CENTRE_Y, answers.WIDTH, answers.STRIDE, answers.INTENSITY,
-        answers.SIZE,
+    moved = (
+        controls.CENTRE_X, controls.CENTRE_Y, controls.WIDTH, controls.STRIDE, controls.INTENSITY,
+        controls.SIZE,
     )  # fmt: skip
-    looked = answers.look(PHOTO, *(getattr(control, end) for control in controls))
+    looked = by_hand.look(PHOTO, *(getattr(control, end) for control in moved))
     assert looked.picture.width > 800
 
 
 def test_bad_numbers_and_photos_are_refused() -> None:
     with pytest.raises(ValueError, match="log stride must be a number from -4 to 1, got nan"):
-        answers.look(PHOTO, 0, 0, 0, math.nan, 0, 5)
+        by_hand.look(PHOTO, 0, 0, 0, math.nan, 0, 5)
     with pytest.raises(ValueError, match="no picture yet"):
-        answers.look(None, *LOOK)
+        by_hand.look(None, *LOOK)
 
 
 # What there is to show

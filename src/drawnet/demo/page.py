@@ -1,4 +1,4 @@
-"""How the demo page looks, and which of `answers` each of its controls calls."""
+"""How the demo page looks, and which of `answers` and `by_hand` each of its controls calls."""
 
 import logging
 import os
@@ -18,8 +18,9 @@ from PIL import Image
 
 from drawnet.classify import GlimpseClassifier
 from drawnet.data.lighthouse import lighthouse
-from drawnet.demo import answers, pictures
-from drawnet.demo.answers import Control, Film
+from drawnet.demo import answers, by_hand, controls, pictures
+from drawnet.demo.answers import Film
+from drawnet.demo.controls import Control
 from drawnet.demo.guard import MAX_BODY, Guard
 from drawnet.model import DRAW
 
@@ -56,7 +57,7 @@ What one window does, with you in the place of the network. Five numbers place a
 Gaussian filters on the photo, and each filter sees one number a colour. *Wide and far apart*: all
 of the photo, coarsely. *Narrow and close*: a detail, sharply.
 """
-ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(answers.SEED.high)})"
+ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(controls.SEED.high)})"
 
 
 def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier]) -> gr.Blocks:
@@ -81,7 +82,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         return film(done.film), still(done.nats), done.words
 
     def look(*values: object) -> tuple[dict[str, Any], str]:
-        seen = answers.look(*values)
+        seen = by_hand.look(*values)
         return still(seen.picture), seen.words
 
     def find(name: object, *values: object) -> tuple[dict[str, Any], str]:
@@ -92,7 +93,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
 
     def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown]:
         model = chosen(name)
-        length = min(model.config.glimpses, int(answers.GLIMPSES.high))
+        length = min(model.config.glimpses, int(controls.GLIMPSES.high))
         return gr.Slider(value=length), gr.Slider(value=length), gr.Dropdown(**choice(model))
 
     page = gr.Blocks(title="drawnet", analytics_enabled=False)
@@ -107,11 +108,11 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
             gr.Markdown(WATCH)
             with gr.Row():
                 with gr.Column(scale=1, min_width=280):
-                    seed = number(answers.SEED, "Seed")
+                    seed = number(controls.SEED, "Seed")
                     others = gr.Button("Draw others", variant="primary")
-                    count = slider(answers.COUNT, "How many")
+                    count = slider(controls.COUNT, "How many")
                     label = gr.Dropdown(label="Class", **choice(first))
-                    length = slider(answers.GLIMPSES, "Glimpses", first.config.glimpses)
+                    length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
                     windows = gr.Checkbox(True, label="Show the windows")
                     crisp = gr.Checkbox(
                         False, label="Crisp", info="the same strokes, on a canvas of finer pixels"
@@ -131,8 +132,8 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                         info="so its ink is centred, as the network is used to; otherwise the "
                         "picture is taken as it is",
                     )
-                    copy_length = slider(answers.GLIMPSES, "Glimpses", first.config.glimpses)
-                    copy_seed = number(answers.SEED, "Seed")
+                    copy_length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
+                    copy_seed = number(controls.SEED, "Seed")
                 with gr.Column(scale=2):
                     copy_screen = player("copy")
                     words = gr.Markdown(elem_id="words")
@@ -146,8 +147,8 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                     hide = gr.Button("Hide it and find it", variant="primary")
                     elsewhere = gr.Button("Hide it elsewhere")
                     classifier = gr.Dropdown(list(classifiers), label="Classifier")
-                    clutter = slider(answers.CLUTTER, "Pieces of clutter")
-                    place = number(answers.SEED, "Seed of all places")
+                    clutter = slider(controls.CLUTTER, "Pieces of clutter")
+                    place = number(controls.SEED, "Seed of all places")
                 with gr.Column(scale=2):
                     haystack = player("find", speed=2)
                     found = gr.Markdown(elem_id="found")
@@ -160,13 +161,13 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                 with gr.Column(scale=0, min_width=300):
                     photo = pad("photo", lighthouse(), pen=False)
                 with gr.Column(min_width=280):
-                    x = slider(answers.CENTRE_X, "g̃_X: left and right")
-                    y = slider(answers.CENTRE_Y, "g̃_Y: up and down")
-                    size = slider(answers.SIZE, "N: how many filters along each side")
+                    x = slider(controls.CENTRE_X, "g̃_X: left and right")
+                    y = slider(controls.CENTRE_Y, "g̃_Y: up and down")
+                    size = slider(controls.SIZE, "N: how many filters along each side")
                 with gr.Column(min_width=280):
-                    width = slider(answers.WIDTH, "log σ²: how wide each filter is")
-                    stride = slider(answers.STRIDE, "log δ̃: how far apart they are")
-                    strength = slider(answers.INTENSITY, "log γ: how strongly they read")
+                    width = slider(controls.WIDTH, "log σ²: how wide each filter is")
+                    stride = slider(controls.STRIDE, "log δ̃: how far apart they are")
+                    strength = slider(controls.INTENSITY, "log γ: how strongly they read")
 
         # The values are checked by what is called, and only there: no preprocessing. Of a burst
         # of changes the last one counts. All take turns: neither a processor nor matplotlib is
@@ -200,10 +201,10 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
             "show_progress": "minimal",
             **plain,
         }
-        by_hand: list[Any] = [x, y, width, stride, strength, size]
+        window: list[Any] = [x, y, width, stride, strength, size]
         looking: dict[str, Any] = {
             "fn": answer(look),
-            "inputs": [photo, *by_hand],
+            "inputs": [photo, *window],
             "outputs": [view, seen],
             "show_progress": "hidden",
             **plain,
@@ -211,7 +212,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         gr.on([page.load, *(each.input for each in samples)], **drawing)
         others.click(None, None, seed, js=ANOTHER_SEED).then(**drawing)
         gr.on([page.load, go.click], **copying)
-        gr.on([page.load, *(each.input for each in (photo, *by_hand))], **looking)
+        gr.on([page.load, *(each.input for each in (photo, *window))], **looking)
         if classifiers:
             settings = (classifier, clutter, place)
             gr.on([search.select, hide.click, *(each.input for each in settings)], **finding)
@@ -272,7 +273,7 @@ def pad(name: str, start: Image.Image, pen: bool) -> gr.HTML:
         js_on_load=(WIDGETS / "pad.js").read_text("utf-8"),
         elem_id=name,
         pen=pen,
-        side=280 if pen else answers.PHOTO,
+        side=280 if pen else by_hand.PHOTO,
     )
 
 

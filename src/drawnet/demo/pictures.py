@@ -15,6 +15,8 @@ import reprlib
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -142,3 +144,12 @@ def digit(index: int) -> Image.Image:
     """A digit that the program writes, large enough to draw on."""
     pixels = write_digits(torch.tensor([index]), salt=0)[0, 0].numpy()
     return Image.fromarray(pixels).resize((280, 280), Image.Resampling.BILINEAR).convert("RGB")
+
+
+def from_figure(figure: Figure) -> Image.Image:
+    """A figure as a picture."""
+    figure.set_dpi(140)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
