@@ -7,7 +7,7 @@ OUT    ?= out
 
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint bench docs clean
+.PHONY: quickstart test lint bench docs tour clean
 
 quickstart: $(VENV)/installed  ## train on digits that the program draws, evaluate, write pictures
 	$(BIN)/drawnet train --recipe digits --out $(OUT)/run --overwrite
@@ -31,6 +31,10 @@ bench: $(VENV)/installed  ## the table of docs/performance.md, on this machine
 docs: $(VENV)/installed-dev
 	$(BIN)/pip install -q -e .[docs]
 	$(BIN)/sphinx-build -W docs docs/_build
+
+tour: $(VENV)/installed-dev  ## run the notebook, and keep what it shows
+	$(BIN)/jupyter execute --inplace examples/tour.ipynb
+	rm -f examples/*.gif
 
 clean:
 	rm -rf $(VENV) $(OUT) docs/_build

@@ -1,20 +1,25 @@
-"""The paper in 100 lines is the same model as the package, on the same weights."""
+"""The paper in 100 lines is the same model as the package, on the same weights; the tour runs."""
 
 import importlib.util
 import sys
 import tokenize
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import numpy
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 from PIL import Image
 from tiny import DEC, ENC, READ, WRITE, B, C, H, T, W, Z, images, noise, tiny_model
 
 from drawnet.objective import elbo, kl
 
 PATH = Path(__file__).parents[1] / "examples" / "draw_in_100_lines.py"
+TOUR = PATH.with_name("tour.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,16 @@ def test_the_model_has_no_more_than_100_lines() -> None:
         tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in blank]
     code = {row for token in tokens for row in range(token.start[0], token.end[0] + 1)}
     assert len([row for row in code if first < row <= last]) <= 100
+
+
+@pytest.mark.filterwarnings("ignore")  # of other people's code
+def test_the_tour_shows_what_it_showed(tmp_path: Path) -> None:
+    shown = nbformat.read(TOUR, as_version=4)
+    run = deepcopy(shown)
+    NotebookClient(run, resources={"metadata": {"path": tmp_path}}).execute()
+    assert [kinds(cell) for cell in run.cells] == [kinds(cell) for cell in shown.cells]
+
+
+def kinds(cell: NotebookNode) -> list[list[str]]:
+    """Of what form a cell's outputs are: words to a stream, or data of some types."""
+    return [sorted(output.get("data", [output.output_type])) for output in cell.get("outputs", [])]
