@@ -19,6 +19,7 @@ from drawnet.data.views import (
     fresh,
     random_crop,
     two_images,
+    warped,
 )
 
 COUNT, HEIGHT, WIDTH = 11, 7, 5
@@ -86,6 +87,31 @@ def test_two_images_are_added_and_clipped(grey: Images) -> None:
     assert (x == 1).any()
 
 
+@pytest.mark.parametrize(
+    ("chances", "turns"),
+    [((0.5, 0.5, 0.5, 0.5), 0), ((0.25, 0.25, 0.75, 0.25), 1), ((0.0, 0.5, 0.5, 0.0), 2)],
+    ids=["as it is", "by 90 degrees", "by 180 degrees"],
+)
+def test_warps_that_are_turns(grey: Images, chances: tuple[float, ...], turns: int) -> None:
+    square = grey.pixels[:, :, :5]
+    x = warped(square, torch.tensor(chances).expand(COUNT, 4), 2.0)
+    turned: Tensor = square.rot90(turns, (2, 3))
+    assert torch.equal(x, turned.int())
+
+
+def test_warps_are_about_the_middle_and_lose_nothing_inside() -> None:
+    pixels = torch.zeros(5000, 1, 28, 28, dtype=torch.uint8)
+    pixels[:, :, 12:16, 9:19] = 200
+    x = warped(pixels, fresh(torch.arange(5000), 4, seeded(0)), 0.2).double()
+    towards = torch.arange(28) - 13.5
+    light = x.sum((1, 2, 3))
+    for sideways in (x.sum((1, 2)), x.sum((1, 3))):
+        assert ((sideways * towards).sum(1) / light).abs().max() < 0.05
+    area = light / (200 * 40)  # 1 / det(I + M), with four numbers of variance 0.2^2 / 3
+    assert abs((1 / area).mean() - 1) < 0.01
+    assert abs((1 / area).std() / 0.2 * (3 / 2) ** 0.5 - 1) < 0.05
+
+
 def test_binarized_has_the_intensities_as_means(grey: Images) -> None:
     pixels = grey.pixels.clone()
     pixels[2, 0, 0, 0], pixels[2, 0, 0, 1] = 0, 255
@@ -116,6 +142,7 @@ VIEWS: dict[str, View] = {
     "binarized": binarized,
     "random_crop": partial(random_crop, size=3),
     "cluttered": partial(cluttered, size=9, distractors=2, piece=3, chances=fresh),
+    "warped": partial(cluttered, size=9, distractors=2, piece=3, warp=0.5, chances=fresh),
     "two_images": partial(two_images, size=9, chances=fresh),
 }
 
@@ -181,6 +208,15 @@ def test_fixed_clutter_is_the_same_for_ever(data_dir: Path) -> None:
     assert "fixed" not in load("cluttered_mnist", "test", data_dir).description
 
 
+def test_only_digits_to_train_on_are_warped(data_dir: Path) -> None:
+    index = torch.arange(64)
+    for split in ("train", "valid", "test"):
+        plain, bent = (load("cluttered_mnist", split, data_dir, warp=warp) for warp in (0, 0.2))
+        same = torch.equal(*(images.batch(index, seeded(0))[0] for images in (plain, bent)))
+        assert same == (split != "train")
+        assert bent.description == plain.description + ("" if same else ", digits warped by 0.2")
+
+
 def test_two_digits(data_dir: Path) -> None:
     images = load("two_digits", "test", data_dir)
     assert images.image_shape == (1, 60, 60)
@@ -200,6 +236,7 @@ def test_two_digits(data_dir: Path) -> None:
         ("cluttered_mnist", {"size": 27}, "size must be 28 to 1024, got 27"),
         ("cluttered_mnist", {"distractors": -1}, "distractors must be 0 to 1000, got -1"),
         ("cluttered_mnist", {"piece": 29}, "piece must be 1 to 28, got 29"),
+        ("cluttered_mnist", {"warp": -0.1}, "warp must be 0 to 0.5, got -0.1"),
         ("two_digits", {"size": 10_000}, "size must be 28 to 1024, got 10000"),
     ],
 )

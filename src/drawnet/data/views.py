@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from drawnet.data.images import Batch, View, plain, unit
 
@@ -97,6 +97,7 @@ def cluttered(
     size: int,
     distractors: int,
     piece: int,
+    warp: float = 0.0,
     chances: Chances,
 ) -> Batch:
     """Each image at a random place of a black `size` x `size` canvas strewn with pieces of others.
@@ -104,13 +105,14 @@ def cluttered(
     The generator of the cluttered MNIST of Mnih et al. (2014): `distractors` images are drawn with
     replacement from the whole set (the target itself may be among them), a `piece` x `piece` crop
     of each is added at a random place, and the sum is clipped; the digit is then added on top and
-    the sum clipped again. Grey images only.
+    the sum clipped again. With `warp` the digit is `warped` first. Grey images only.
     """
     count, _, height, width = pixels.shape
-    u = chances(index, 2 + 5 * distractors, generator)
+    u = chances(index, 2 + 5 * distractors + (4 if warp else 0), generator)
+    place, clutter, bend = u.tensor_split([2, 2 + 5 * distractors], dim=1)
     canvas = torch.zeros(len(index), size, size, dtype=torch.int32, device=pixels.device)
 
-    source, from_y, from_x, to_y, to_x = u[:, 2:].reshape(len(index), 5, distractors).unbind(1)
+    source, from_y, from_x, to_y, to_x = clutter.reshape(len(index), 5, distractors).unbind(1)
     pieces = _cut(
         pixels,
         below(source, count),
@@ -121,9 +123,31 @@ def cluttered(
     top, left = below(to_y, size - piece + 1), below(to_x, size - piece + 1)
     canvas = paste(canvas, pieces, top, left)
 
-    top, left = below(u[:, :1], size - height + 1), below(u[:, 1:2], size - width + 1)
-    canvas = paste(canvas, pixels[index], top, left)
+    images = warped(pixels[index], bend, warp) if warp else pixels[index]
+    top, left = below(place[:, :1], size - height + 1), below(place[:, 1:], size - width + 1)
+    canvas = paste(canvas, images, top, left)
     return unit(canvas[:, None]), _pick(labels, index)
+
+
+def warped(pixels: Tensor, chances: Tensor, most: float) -> Tensor:
+    """Each image turned, sheared and scaled a little about its middle, and rounded.
+
+    What is seen at p from the middle was at (I + M) p before, with each of the four numbers of M
+    uniform within +-`most`; between pixels intensities are bilinear, and beyond the border 0.
+
+    Arguments:
+        pixels: (B, C, H, W) bytes.
+        chances: (B, 4) uniform in [0, 1).
+        most: 0 leaves an image as it is.
+
+    Returns:
+        (B, C, H, W) int32.
+    """
+    maps = torch.eye(2).to(chances) + most * (2 * chances - 1).view(-1, 2, 2)
+    maps = nn.functional.pad(maps, (0, 1))  # no shift
+    grid = nn.functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+    seen = nn.functional.grid_sample(pixels.to(grid.dtype), grid, align_corners=False)
+    return seen.round().int()
 
 
 def two_images(
