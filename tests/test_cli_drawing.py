@@ -248,6 +248,19 @@ def test_a_picture_is_completed_as_of_the_class_that_is_named(
     assert stills[0] == stills[1] != stills[2]
 
 
+def test_images_without_labels_are_completed_as_of_the_class_that_is_named(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    for number in range(10):
+        Image.new("L", (SIDE, SIDE), 20 * number).save(tmp_path / f"{number}.png")
+    command = ("complete", weights["CLASSES"], "--data", "folder", "--data-dir", tmp_path)
+    options = ("--split", "train", "--count", 2, "--rounds", 1, "--out", tmp_path / "out")
+    assert drawnet(*command, *options, "--label", "b").code == 0
+    refused = drawnet(*command, *options)
+    assert refused.code == 2
+    assert "expected labels of 2 classes, got no labels" in refused.err
+
+
 def test_what_a_classifier_takes_images_for_and_where_it_looks(
     drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
 ) -> None:

@@ -212,6 +212,9 @@ def test_the_benchmark_as_a_table_or_as_json(
 
     monkeypatch.setattr(drawnet_benchmark, "benchmark", measured)
     assert drawnet("benchmark", "--quick").out.startswith("drawnet ")
+    refused = drawnet("benchmark", "--device", "nowhere")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert refused.err.startswith("drawnet benchmark: device nowhere: ")
     report = json.loads(drawnet("benchmark", "--json", "--device", "cpu").out)
     assert report["machine"]["cores"] >= 1
     assert calls == [(True, None), (False, "cpu")]

@@ -14,6 +14,7 @@ from drawnet import DRAW, data
 from drawnet.complete import complete
 from drawnet.evaluate import evaluate
 from drawnet.fast import accelerate, has_compiler
+from drawnet.likelihood import Logistic
 from drawnet.objective import elbo
 from drawnet.weights import WeightsError
 
@@ -79,6 +80,13 @@ def test_a_likelihood_of_ones_own_is_used_throughout(shown: dict[str, Any]) -> N
     assert not bound.code_length
     done = complete(model, x, torch.tensor(True), n=2, rounds=2, chains=2)
     assert torch.equal(done.images[:, 0], x)
+
+
+def test_weights_that_would_come_back_with_another_likelihood_are_not_saved(tmp_path: Path) -> None:
+    model = DRAW(CONFIG, likelihood=Logistic())
+    with pytest.raises(ValueError, match=r"names, bernoulli, got Logistic\(.*subclass of DRAW"):
+        model.save_pretrained(tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
 
 
 def test_weights_of_a_larger_network_are_not_those_of_the_smaller(

@@ -175,6 +175,34 @@ def test_where_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (tmp_path / name).unlink()
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="the headers are elsewhere")
+def test_a_compiler_needs_the_headers_of_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "g++").write_text("")
+    (tmp_path / "g++").chmod(stat.S_IRWXU)
+    monkeypatch.setattr(fast.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert not fast.has_compiler("cpu")
+    (tmp_path / "Python.h").write_text("")
+    assert fast.has_compiler("cpu")
+
+
+def test_the_compiler_for_a_gpu_is_looked_for_without_lightning() -> None:
+    code = (
+        "import sys, drawnet.fast as f; f.has_compiler('cuda:1'); print('lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("choice", [{"compile": "yes"}, {"products": "bfloat16"}])
+def test_choices_that_are_none(choice: Any) -> None:
+    (name,) = choice
+    with pytest.raises(ValueError, match=f"{name} must be one of auto, .*, got '{choice[name]}'"):
+        accelerate(tiny_model(), **choice)
+
+
 def test_rounded_products_give_nearly_the_same_gradient() -> None:
     """Of a network as it starts, in single precision; errors of 8 bits, which mostly cancel."""
     torch.set_default_dtype(torch.float32)

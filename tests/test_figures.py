@@ -139,10 +139,10 @@ def test_nearest_finds_the_nearest(chunk: int) -> None:
 
 
 def test_a_copy_is_found_at_no_distance() -> None:
-    training = torch.rand(20, 3, 4, 5)
-    found, distance = nearest(training[[13]], [training])
-    assert torch.equal(found[0], training[13])
-    assert distance.item() == pytest.approx(0, abs=1e-6)
+    training = torch.rand(60, 3, 14, 15).float()
+    found, distance = nearest(training[13:50], [training])
+    assert torch.equal(found, training[13:50])
+    assert distance.tolist() == [0] * 37
 
 
 def test_the_last_sample_of_each_row_has_its_nearest_beside_it() -> None:

@@ -97,6 +97,28 @@ def test_only_what_draws_has_latents_to_pay_for(name: str) -> None:
         Recipe(ClassifierConfig(), optim=OptimConfig(**{name: 0.5}))
 
 
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        (OptimConfig, {"lr": "1e-3"}, "optim.lr must be of type float, got '1e-3'"),
+        (OptimConfig, {"epochs": 1.5}, "optim.epochs must be of type int, got 1.5"),
+        (OptimConfig, {"epochs": True}, "optim.epochs must be of type int, got True"),
+        (OptimConfig, {"betas": (0.9, 0.9, 0.9)}, r"betas must be of type tuple\[float, float\]"),
+        (OptimConfig, {"glimpse_schedule": {0: "4"}}, "optim.glimpse_schedule must be of type"),
+        (TrainerConfig, {"compile": "yes"}, "trainer.compile must be 'auto' or 'on' or 'off'"),
+        (TrainerConfig, {"devices": "all"}, "trainer.devices must be of type .*, got 'all'"),
+        (TrainerConfig, {"tensorboard": 1}, "trainer.tensorboard must be of type bool, got 1"),
+        (DataConfig, {"name": None}, "data.name must be of type str, got None"),
+        (Recipe, {"seed": 0.5}, "seed must be of type int, got 0.5"),
+        (Recipe, {"model": {}}, "model must be of type .*, got {}"),
+        (DRAWConfig, {"image_shape": 28}, r"image_shape must be \(C, H, W\), got 28"),
+    ],
+)
+def test_values_of_another_type(part: type[Any], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        part(**values)
+
+
 @pytest.mark.parametrize("config", [DRAWConfig(), ConvNetConfig()])
 def test_only_what_looks_to_classify_has_windows_to_clip(config: Any) -> None:
     assert Recipe(ClassifierConfig(), optim=OptimConfig(window_clip=3.0)).optim.window_clip == 3

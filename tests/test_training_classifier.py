@@ -154,6 +154,29 @@ def test_biases_and_initial_states_do_not_decay(network: GlimpseClassifier | DRA
         torch.testing.assert_close(weight, left * before[name])
 
 
+class Counting(GlimpseClassifier):
+    """It counts how often it was trained with."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def logits(self, x: Tensor, *, glimpses: int | None = None) -> Tensor:
+        if self.training:
+            self.calls += 1
+        return super().logits(x, glimpses=glimpses)
+
+
+def test_what_a_network_gathers_in_training_is_kept_and_validation_is_no_training(
+    tmp_path: Path,
+) -> None:
+    best = train(
+        recipe(GLIMPSES), tmp_path, images=(LEARN, CHECK), network=Counting, progress=False
+    )
+    assert best.step > 0
+    assert Counting.from_pretrained(tmp_path / "weights").calls == best.step
+
+
 def test_begin_with_weights(tmp_path: Path) -> None:
     """At a rate of almost nothing, they stay what they were."""
     run(tmp_path / "first", recipe(GLIMPSES))

@@ -28,6 +28,7 @@ from trainings import (
     run,
 )
 
+from drawnet import DRAW
 from drawnet.disk import sweep
 from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint
 from drawnet.training import run as run_module
@@ -143,6 +144,33 @@ def test_another_rate_counts_after_a_resume(broken: Path) -> None:
     (group,) = final_state(broken)["optimizer_states"][0]["param_groups"]
     assert group["lr"] == pytest.approx(0.5 * 0.004)
     assert (group["initial_lr"], group["betas"]) == (0.004, (0.5, 0.75))
+
+
+def test_other_weights_to_begin_with_are_another_recipe(broken: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"these differ: start$"):
+        run(broken, recipe=replace(RECIPE, start="mnist"), resume=True)
+
+
+def test_a_new_folder_gets_weights_of_its_own(broken: Path, tmp_path: Path) -> None:
+    """The best validation so far is of weights that lie elsewhere."""
+    path, finished = checkpoints(broken)
+    out = tmp_path / "new"
+    with pytest.raises(CheckpointError, match="nothing is left to train"):
+        run(out, resume=finished)
+    state = checkpoint.load(path)
+    (watch,) = (each for name, each in state["callbacks"].items() if "Watch" in name)
+    watch["best"] = (-1e9, *watch["best"][1:])
+    AtomicCheckpointIO().save_checkpoint(state, path)
+    best = run(out, resume=path)
+    assert best.step == STEPS
+    assert DRAW.from_pretrained(out / "weights").config == RECIPE.model
+
+
+def test_a_log_cut_off_in_a_row_is_gone_on_with(unbroken: Path, broken: Path) -> None:
+    with (broken / "metrics.csv").open("a") as file:
+        file.write("12,1,4\n\0\0,1,2,3\n1")
+    run(broken, resume=True)
+    assert rows(broken) == rows(unbroken)
 
 
 @pytest.mark.parametrize("option", ["window_lr", "weight_decay"])
@@ -282,10 +310,13 @@ def test_a_skipped_step_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_ten_steps_in_a_row_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="10 steps in a row"):
-        run(tmp_path, Spy(nan=range(12, STEPS)))
-    state = final_state(tmp_path)
-    assert 22 <= state["global_step"] <= 12 + 20
+    """However often it is tried, the checkpoint of before is left."""
+    for resume in (False, True, True):
+        with pytest.raises(Diverged, match="10 steps in a row"):
+            run(tmp_path, Spy(nan=range(0 if resume else STEPS_PER_EPOCH, STEPS)), resume=resume)
+        left = [path.name for path in checkpoints(tmp_path)]
+        assert left[0] == f"step-{STEPS_PER_EPOCH:09d}.ckpt"
+    state = checkpoint.load(checkpoints(tmp_path)[0])
     for weight in state["state_dict"].values():
         assert weight.isfinite().all()
 

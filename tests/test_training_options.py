@@ -10,7 +10,18 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from trainings import BATCH, COUNT, RECIPE, STEPS_PER_EPOCH, VALID, checkpoints, halves, rows, run
+from trainings import (
+    BATCH,
+    COUNT,
+    EPOCHS,
+    RECIPE,
+    STEPS_PER_EPOCH,
+    VALID,
+    checkpoints,
+    halves,
+    rows,
+    run,
+)
 
 from drawnet import DRAW, objective
 from drawnet.data import Images
@@ -89,6 +100,16 @@ def test_intensities_are_learned_too(tmp_path: Path) -> None:
     losses = [float(row["valid_loss"]) for row in rows(tmp_path) if row["valid_loss"]]
     assert losses == sorted(losses, reverse=True)
     assert best.loss == pytest.approx(validated(DRAW.from_pretrained(tmp_path), LABELLED[1]))
+
+
+def test_a_longest_chain_that_is_not_reached_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for late in (EPOCHS - 1, EPOCHS):
+        optim = replace(RECIPE.optim, glimpse_schedule={0: 2, late: 4})
+        run(tmp_path / str(late), recipe=replace(RECIPE, optim=optim))
+        told = f"{EPOCHS} epochs end with T = 2: T = 4 is not reached" in caplog.text
+        assert told == (late == EPOCHS)
 
 
 @pytest.mark.parametrize("options", [{"free_bits": 0.5}, {"kl_warmup_epochs": 2.5}])

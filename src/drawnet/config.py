@@ -1,7 +1,8 @@
 """The sizes of a network: all that decides its weights. Importing this imports no torch."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 _MOST = {
     "channels": 64,
@@ -103,23 +104,50 @@ class ConvNetConfig:
         _check(self)
 
 
+def check_types(record: Any, prefix: str = "") -> None:
+    """Raise a `ValueError` if a value of a dataclass is not of the type that its field says."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if not _fits(value, field.type):
+            if get_origin(field.type) is Literal:
+                wanted = " or ".join(map(repr, get_args(field.type)))
+            else:
+                kind = field.type
+                wanted = f"of type {kind.__name__ if isinstance(kind, type) else kind}"
+            raise ValueError(f"{prefix}{field.name} must be {wanted}, got {value!r}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; a list is a tuple too, as in YAML and JSON."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is tuple:
+        same = isinstance(value, tuple | list) and len(value) == len(inner)
+        return same and all(map(_fits, value, inner))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items()
+        )
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, kind)
+
+
 def _check(config: Any) -> None:
     """Refuse a configuration whose sizes or choices are out of range; its types say which."""
+    if not _fits(config.image_shape, tuple[int, int, int]):
+        raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape!r}")
+    check_types(config)
     # Weights come with their configuration in JSON, which has lists and no tuples.
     object.__setattr__(config, "image_shape", tuple(config.image_shape))
-    if len(config.image_shape) != 3:
-        raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape}")
     sizes = dict(zip(("channels", "height", "width"), config.image_shape, strict=True))
+    sizes |= {name: size for name, size in vars(config).items() if isinstance(size, int)}
     may_be_zero = {field.name for field in fields(config) if field.default == 0}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type is int or (field.type == int | None and value is not None):
-            sizes[field.name] = value
-        elif get_origin(field.type) is Literal and value not in get_args(field.type):
-            choices = " or ".join(map(repr, get_args(field.type)))
-            raise ValueError(f"{field.name} must be {choices}, got {value!r}")
     for name, size in sizes.items():
         most = _MOST.get(name, 65_536)
         least = 0 if name in may_be_zero else 1
-        if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= most:
+        if not least <= size <= most:
             raise ValueError(f"{name} must be an integer from {least} to {most}, got {size!r}")

@@ -8,10 +8,13 @@ import ctypes
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.utils._triton import has_triton
 from torch.utils.checkpoint import checkpoint
 
 from drawnet.classify import GlimpseClassifier
@@ -29,8 +32,9 @@ def accelerate(
 ) -> list[str]:
     """Choose the fast path of a model on its device.
 
-    On a CPU this also sets, for the whole process, what `keep_freed_memory` and `flush_denormals`
-    do; so call it before large tensors are worked on.
+    On a CPU this also sets, for the whole process, what `keep_freed_memory`, `flush_denormals` and
+    `route_to_onednn` do, and no later call takes that back. So call it before large tensors are
+    worked on.
 
     Args:
         model: The model, already on the device that it will run on. One without glimpses is left as
@@ -48,7 +52,16 @@ def accelerate(
 
     Returns:
         What was chosen, a line each, for a program to say.
+
+    Raises:
+        ValueError: If a choice is none of those above.
     """
+    for name, value, choices in (
+        ("compile", compile, ("auto", "on", "off")),
+        ("products", products, ("auto", "fp32", "bf16")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     device = next(model.parameters()).device.type
     said: list[str] = []
     if device == "cpu":
@@ -61,10 +74,8 @@ def accelerate(
     model.precision = torch.bfloat16 if products == "bf16" else None
     if products == "bf16":
         said.append("matrix products in bfloat16")
-    routed = (
-        device == "cpu" and onednn and route_to_onednn()
-    )  # also what is not rounded beside bf16
-    if routed and products == "fp32":
+    # Those of a CPU that are not rounded, of which there are some beside bf16, too.
+    if device == "cpu" and onednn and route_to_onednn() and products == "fp32":
         said.append("matrix products by oneDNN")
     model.step = model.plain_step()  # what was chosen before is taken back
     if compile == "on" or (compile == "auto" and has_compiler(device)):
@@ -72,7 +83,8 @@ def accelerate(
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
         said.append(
-            "no C++ compiler found: step not compiled, which is slower with the same numbers"
+            "no C++ compiler found, or no headers of Python's (python3-dev): "
+            "step not compiled, which is slower with the same numbers"
         )
     if recompute:
         model.step = recomputed(model.step)
@@ -103,10 +115,15 @@ def recomputed(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def has_compiler(device: str) -> bool:
-    """Whether `torch.compile` has what it needs to build code for a device."""
-    if device == "cpu":
-        return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
-    return device == "cuda" and torch.utils._triton.has_triton()
+    """Whether `torch.compile` has what it needs to build code for a device, such as cuda:1."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        compilers = (os.environ.get("CXX"), "g++", "clang++")
+        found = any(shutil.which(name) for name in compilers if name)
+        # Apple's Python has its headers elsewhere, where torch looks for them.
+        headers = Path(sysconfig.get_path("include"), "Python.h")
+        return found and (headers.exists() or sys.platform == "darwin")
+    return kind == "cuda" and has_triton()
 
 
 def has_bfloat16() -> bool:

@@ -201,7 +201,9 @@ def nearest(
     found = torch.zeros_like(images)
     distance = images.new_full((len(images),), math.inf)
     for part in training:
-        nearer, index = torch.cdist(images.flatten(1), part.to(images).flatten(1)).min(1)
+        exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy, which is what one looks for
+        apart = torch.cdist(images.flatten(1), part.to(images).flatten(1), compute_mode=exact)
+        nearer, index = apart.min(1)
         better = nearer < distance
         found[better] = part.to(images)[index[better]]
         distance = torch.where(better, nearer, distance)

@@ -40,6 +40,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -164,6 +165,20 @@ class DRAW(Pretrained):
         self.h_dec = nn.Parameter(torch.zeros(dec))
         self.cell_dec = nn.Parameter(torch.zeros(dec))
         self.reset_parameters()
+
+    def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
+        """As `Pretrained.save_pretrained`.
+
+        Raises:
+            ValueError: If the likelihood is not the one that the configuration names, so that the
+                weights would come back as another model: give a class of your own its likelihood.
+        """
+        if type(self) is DRAW and self.likelihood != likelihoods.of(self.config):
+            raise ValueError(
+                f"expected the likelihood that the configuration names, {self.config.likelihood}, "
+                f"got {self.likelihood}: make it that of a subclass of DRAW"
+            )
+        super().save_pretrained(folder, **provenance)
 
     def plain_step(self) -> Callable[..., tuple[State, Latent]]:
         """The function of one glimpse, `drawnet.step.step` with what does not change bound."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig
+from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig, check_types
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -44,6 +44,9 @@ class DataConfig:
 
     name: str = "digits"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_types(self, "data.")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class OptimConfig:
     kl_warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self, "optim.")
         _require(0 < self.lr <= 1, "optim.lr", "in (0, 1]", self.lr)
         _require(0 < self.window_lr <= 1, "optim.window_lr", "in (0, 1]", self.window_lr)
         _require(0 <= self.warmup_steps <= 10**9, "optim.warmup_steps", ">= 0", self.warmup_steps)
@@ -157,6 +161,7 @@ class TrainerConfig:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self, "trainer.")
         if isinstance(self.devices, int):
             _require(1 <= self.devices <= 1024, "trainer.devices", "1 to 1024", self.devices)
         _require(1 <= self.num_nodes <= 10**5, "trainer.num_nodes", ">= 1", self.num_nodes)
@@ -192,6 +197,7 @@ class Recipe:
     start: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require(0 <= self.seed < 2**32, "seed", "in [0, 2^32)", self.seed)
         if schedule := self.optim.glimpse_schedule:
             final, whole = schedule[max(schedule)], self._most_glimpses

@@ -122,7 +122,9 @@ def complete(argv: Sequence[str]) -> None:
     import torch
 
     if asked.image is None:
-        x, y, _ = some(images_to_draw(asked, model), asked.count, asked.seed, generator)
+        images = images_for(asked, model.config.image_shape)
+        told = images.for_classes(model.config.classes if label is None else 0)
+        x, y, _ = some(told, asked.count, asked.seed, generator)
     else:
         x, y = picture(asked.image, model.config.image_shape)[None].to(generator.device), None
         if model.config.classes and label is None:

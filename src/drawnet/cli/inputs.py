@@ -42,6 +42,16 @@ def conv_net(asked: argparse.Namespace) -> "Pretrained":
     return _load(ConvNet, asked)
 
 
+def check_device(name: str | None) -> None:
+    """Raise a `ValueError` if torch cannot use a device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name}: {str(error).splitlines()[0]}") from error
+
+
 def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
     import torch
 
@@ -51,11 +61,9 @@ def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
     model = kind.from_pretrained(asked.weights)
     if asked.glimpses is not None:  # no weight depends on it
         model.config = replace(model.config, glimpses=asked.glimpses)
+    check_device(asked.device)
     default = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        model.requires_grad_(False).to(asked.device or default)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {asked.device}: {str(error).splitlines()[0]}") from error
+    model.requires_grad_(False).to(asked.device or default)
     accelerate(model, compile="off")
     return model
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from drawnet.cli.arguments import add_number, verb_parser
+from drawnet.cli.inputs import check_device
 from drawnet.cli.outputs import MACHINE_FAILED, fail, note, tell
 
 
@@ -54,6 +55,8 @@ def benchmark(argv: Sequence[str]) -> None:
     parser.add_argument("--device", help="such as cpu or cuda; by default what there is")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
+
+    check_device(asked.device)
 
     from drawnet import benchmark as speed
 

@@ -100,7 +100,10 @@ def train(argv: Sequence[str]) -> None:
             sys.exit(128 + stop.signal)  # the first process speaks for all
         fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
-        fail("train", f"{stop}; its last finite state is saved; try: {go_on} --optim.lr", DIVERGED)
+        lower = f"--optim.lr {recipe.optim.lr / 2:g}"
+        if any((out / "checkpoints").glob("*.ckpt")):
+            fail("train", f"{stop}; to go on from before: {go_on} {lower}", DIVERGED)
+        fail("train", f"{stop}; try a lower rate: {lower}", DIVERGED)
 
 
 def recipes(argv: Sequence[str]) -> None:

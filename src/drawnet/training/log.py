@@ -50,7 +50,7 @@ class MetricsCSV(Logger):
         rows = []
         if path.exists():
             with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+                rows = [row for row in csv.DictReader(file) if _up_to(step, row)]
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, COLUMNS)
         writer.writeheader()
@@ -67,15 +67,22 @@ class MetricsCSV(Logger):
         """There is one per run."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append a row."""
+        """Append a row of what the table has columns for."""
         try:
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerow({"step": step, **metrics})
+                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+                writer.writerow({"step": step, **metrics})
         except OSError as error:
             raise cannot_save(self.path, error) from error
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The run's ``recipe.yaml`` has them."""
+
+
+def _up_to(step: int, row: dict[str, str | None]) -> bool:
+    """Whether a row belongs to the steps up to this one, and is whole: a crash may cut it off."""
+    number = row["step"] or ""
+    return number.isdigit() and int(number) <= step and None not in row.values()
 
 
 def record(trainer: Trainer, values: dict[str, float], module: Training) -> None:

@@ -170,6 +170,8 @@ class Training(LightningModule):
         decay = min(self.recipe.optim.ema_decay, step / (step + 10))
         weights = [weight.detach() for weight in self.model.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - decay)
+        for mine, latest in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(latest)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the recipe, on how many processes it ran, and the sums under way."""

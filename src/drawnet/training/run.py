@@ -77,8 +77,8 @@ def train(
         CheckpointError: If there is no whole checkpoint to resume from.
         OSError: If `out` cannot be written.
         Interrupted: After SIGTERM or SIGINT, with a checkpoint saved.
-        Diverged: If ten steps in a row were not finite, with a checkpoint of the last finite state;
-            or if no validation was.
+        Diverged: If ten steps in a row were not finite, with the checkpoints of before; or if no
+            validation was.
     """
     if resume and overwrite:
         raise ValueError("expected either resume or overwrite, got both")
@@ -102,9 +102,15 @@ def train(
         )
     for each in images:
         task_of(recipe).check(each)
+    schedule, epochs = recipe.optim.glimpse_schedule, recipe.optim.epochs
+    if first and schedule and max(schedule) >= epochs:
+        count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
+        log.warning("%d epochs end with T = %d: T = %d is not reached", epochs, count, late)
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
+    if begun and begun.step >= epochs * steps_per_epoch and not folder.has_weights():
+        raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     with quiet():
         logs = Log()
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
@@ -176,8 +182,7 @@ def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
     for name in ("batch_size", "window_lr", "weight_decay"):
         fixed[f"optim.{name}"] = recipe["optim"][name]
-    fixed["seed"] = recipe["seed"]
-    return fixed
+    return fixed | {"seed": recipe["seed"], "start": recipe.get("start")}
 
 
 def _sha256_of_start(recipe: Recipe) -> str | None:

@@ -44,6 +44,10 @@ class RunFolder:
         """Whether a training has been here."""
         return self.recipe.exists() or self.checkpoints.exists() or self.weights.exists()
 
+    def has_weights(self) -> bool:
+        """Whether a validation has left weights here."""
+        return (self.weights / "config.json").is_file()
+
     def begin(self, recipe: Recipe, overwrite: bool) -> None:
         """Make the folder and write the recipe; an earlier run is removed if asked for.
 

@@ -30,13 +30,13 @@ class Validation(NamedTuple):
     error: float | None = None
 
     def beats(self, other: "Validation | None") -> bool:
-        """Whether it is better. A longer chain starts afresh: only equal ones compare.
+        """Whether it is better. A chain of another length starts afresh: only equal ones compare.
 
         Classifiers are compared by their errors, and by the loss where these are equal.
         """
         if not math.isfinite(self.loss):
             return False
-        if other is None or self.glimpses > other.glimpses:
+        if other is None or self.glimpses != other.glimpses:
             return True
         return (self.error or 0.0, self.loss) < (other.error or 0.0, other.loss)
 
@@ -66,6 +66,7 @@ def validate(
     device, size = images.pixels.device, module.recipe.optim.batch_size
     glimpses = module.recipe.glimpses((trainer.global_step - 1) // module.steps_per_epoch)
     generator = torch.Generator(device)
+    module.average.eval()
     sums = torch.zeros(3, device=device, dtype=torch.float64)
     for number, first in enumerate(range(0, len(images), size)):
         if number % trainer.world_size != trainer.global_rank:

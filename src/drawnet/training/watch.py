@@ -44,7 +44,7 @@ class Interrupted(Exception):
 
 
 class Diverged(Exception):
-    """Too many steps in a row were not finite; a checkpoint of the last finite state is saved."""
+    """Too many steps in a row were not finite. The checkpoints are those of before."""
 
 
 class Watch(Callback):
@@ -83,7 +83,8 @@ class Watch(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.best = state_dict["best"] and Validation(*state_dict["best"])
+        if self.folder.has_weights():  # or it is the best of another folder
+            self.best = state_dict["best"] and Validation(*state_dict["best"])
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
@@ -112,10 +113,10 @@ class Watch(Callback):
         if validated:
             self._validate(trainer, module, last)
         diverged, number, due = self._agree(trainer, module, step, now=validated)
-        if validated or diverged or number or due:
-            self._save(trainer, step)
-        if diverged:
+        if diverged:  # and nothing saved: these weights may have no finite gradient
             raise Diverged(f"the gradient was not finite for {MOST_SKIPPED} steps in a row")
+        if validated or number or due:
+            self._save(trainer, step)
         if number and not last:
             raise Interrupted(number, trainer.global_rank)
 
