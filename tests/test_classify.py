@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from drawnet.baselines import ConvNet, multiply_adds
 from drawnet.classify import (
     GlimpseClassifier,
-    clipped_gradient,
     evaluate_classifier,
     nll,
     wilson,
@@ -108,37 +107,6 @@ def test_every_parameter_learns() -> None:
         assert parameter.grad.isfinite().all(), name
         rows = parameter.grad.view(len(parameter), -1)
         assert rows.any(dim=1).all(), name
-
-
-def test_gradients_are_clipped_image_by_image() -> None:
-    x = torch.randn(B, 5, generator=seeded(3), requires_grad=True)
-    each = torch.randn(B, 5, generator=seeded(4)) * torch.tensor([[1e-3], [1e6], [0.1], [0], [10]])
-    y = clipped_gradient(x, 2.0)
-    assert torch.equal(y, x)
-    (y * each).sum(1).mean().backward()
-    assert x.grad is not None
-    long = each.norm(dim=1, keepdim=True) > 2
-    assert long.flatten().tolist() == [False, True, False, False, True]
-    expected = torch.where(long, 2 * nn.functional.normalize(each), each) / B
-    torch.testing.assert_close(x.grad, expected)
-
-
-@pytest.mark.parametrize("clip", [1e-9, 1e9])
-def test_clipping_windows_changes_their_gradient_and_no_answer(clip: float) -> None:
-    model, x = small_classifier(), images()
-    plain, clipped = [], []
-    for gradients, model.window_clip in ((plain, None), (clipped, clip)):
-        logits = model.logits(x)
-        wanted = (logits, model.window.weight, model.lstm.weight, model.answer.weight)
-        loss = nll(logits, labels()).mean()
-        gradients += [logits.detach(), *torch.autograd.grad(loss, wanted[1:])]
-    torch.testing.assert_close(clipped[0], plain[0], rtol=0, atol=0)
-    torch.testing.assert_close(clipped[3], plain[3])  # the answer sees what it saw
-    if clip > 1:
-        torch.testing.assert_close(clipped, plain)
-    else:
-        assert clipped[1].norm() < 1e-6 < plain[1].norm()
-        assert not torch.allclose(clipped[2], plain[2])
 
 
 def test_images_do_not_see_each_other() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from drawnet import DRAWConfig
-from drawnet.config import ClassifierConfig, ConvNetConfig
+from drawnet.config import ClassifierConfig
 from drawnet.data import SOURCES
 from drawnet.recipe import (
     NETWORKS,
@@ -65,8 +65,6 @@ def test_find() -> None:
         (OptimConfig, "betas", (0.9, 1.0)),
         (OptimConfig, "weight_decay", math.inf),
         (OptimConfig, "clip", 0.0),
-        (OptimConfig, "window_clip", 0.0),
-        (OptimConfig, "window_clip", math.inf),
         (OptimConfig, "ema_decay", 1.0),
         (OptimConfig, "batch_size", 0),
         (OptimConfig, "epochs", 10**9),
@@ -117,13 +115,6 @@ def test_only_what_draws_has_latents_to_pay_for(name: str) -> None:
 def test_values_of_another_type(part: type[Any], values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         part(**values)
-
-
-@pytest.mark.parametrize("config", [DRAWConfig(), ConvNetConfig()])
-def test_only_what_looks_to_classify_has_windows_to_clip(config: Any) -> None:
-    assert Recipe(ClassifierConfig(), optim=OptimConfig(window_clip=3.0)).optim.window_clip == 3
-    with pytest.raises(ValueError, match=r"optim\.window_clip must be None but for .*, got 3"):
-        Recipe(config, optim=OptimConfig(window_clip=3.0))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -128,17 +128,6 @@ def test_windows_learn_at_their_own_rate(network: GlimpseClassifier | DRAW) -> N
         assert rates[id(parameter)] == (0.005 if "window" in name else 0.02)
 
 
-def test_windows_are_clipped_as_the_recipe_says(tmp_path: Path) -> None:
-    """Clipped to nearly nothing, their layer stays what it was, and the others do not."""
-    run(tmp_path, recipe(GLIMPSES, epochs=1, window_clip=1e-30))
-    begun, now = (
-        GlimpseClassifier(GLIMPSES),
-        GlimpseClassifier.from_pretrained(tmp_path / "weights"),
-    )
-    torch.testing.assert_close(now.window.bias, begun.window.bias, rtol=0, atol=1e-12)
-    assert not torch.allclose(now.lstm.bias, begun.lstm.bias)
-
-
 @pytest.mark.parametrize("network", [GlimpseClassifier(GLIMPSES), DRAW(RECIPE.model)])
 def test_biases_and_initial_states_do_not_decay(network: GlimpseClassifier | DRAW) -> None:
     optim = OptimConfig(lr=0.02, window_lr=0.25, weight_decay=0.5, warmup_steps=0)

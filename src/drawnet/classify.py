@@ -29,7 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -95,36 +95,6 @@ def state_of(config: ClassifierConfig, products: Products, h: Tensor, cell: Tens
     return State(h, cell, window, answer)
 
 
-def clipped_gradient(
-    x: Float[Tensor, "batch features"], longest: float
-) -> Float[Tensor, "batch features"]:
-    """``x``, through which the gradient of each image's loss passes no longer than so much.
-
-    What is minimised is taken to be the mean of the images' losses: of each row, the gradient that
-    comes back is scaled down to a norm of ``longest / B``.
-
-    A window that has lost the digit sees next to nothing, until it moves onto something; the
-    gradient of such an image is thousands of times that of the others, and grows from glimpse to
-    glimpse on its way back. A single one of them decides where a step goes whose whole gradient is
-    clipped, and some in a row undo what has been learned. Clipped image by image and glimpse by
-    glimpse, as Graves (2013, section 2.1) does within an LSTM, it counts as one image among others.
-    """
-    clipped: Tensor = _ClippedGradient.apply(x, longest)  # type: ignore[no-untyped-call]
-    return clipped
-
-
-class _ClippedGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, longest: float) -> Tensor:
-        ctx.longest = longest
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        longest = ctx.longest / len(grad)
-        return grad * (longest / grad.norm(dim=1, keepdim=True).clamp(min=longest)), None
-
-
 class GlimpseClassifier(Pretrained):
     """A network that classifies an image by a few glimpses of it.
 
@@ -142,8 +112,6 @@ class GlimpseClassifier(Pretrained):
         step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
             see `drawnet.fast`.
         precision: The type to round the operands of the matrix products to, or None.
-        window_clip: The longest gradient of an image's loss with respect to the five numbers of a
-            window, > 0, or None for any: see `clipped_gradient`. It changes no answer.
     """
 
     Config: ClassVar[type] = ClassifierConfig
@@ -154,7 +122,6 @@ class GlimpseClassifier(Pretrained):
         self.config = config
         self.step = self.plain_step()
         self.precision: torch.dtype | None = None
-        self.window_clip: float | None = None
 
         hidden = config.hidden_size
         self.lstm = nn.Linear(config.image_shape[0] * config.read_size**2 + hidden, 4 * hidden)
@@ -214,10 +181,7 @@ class GlimpseClassifier(Pretrained):
         products = self.fuse()
         states, patches = [self.initial_state(products, x.shape[0])], []
         for _ in range(count):
-            state = states[-1]
-            if self.window_clip is not None:
-                state = state._replace(window=clipped_gradient(state.window, self.window_clip))
-            state, patch = self.step(products, x, state)
+            state, patch = self.step(products, x, states[-1])
             states.append(state)
             patches.append(patch)
         params = torch.stack([state.window for state in states[:-1]])

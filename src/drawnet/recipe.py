@@ -63,9 +63,6 @@ class OptimConfig:
         weight_decay: Decoupled decay (AdamW) of the layers' weights, >= 0: each step takes that
             times its rate off them. Biases and initial states do not decay. At 0 this is Adam.
         clip: Longest allowed norm of the whole gradient, > 0. Longer ones are scaled down to it.
-        window_clip: Longest allowed gradient of an image's loss with respect to the five numbers of
-            each of its windows, > 0, or None for any. For classifiers by glimpses: see
-            `drawnet.classify.clipped_gradient`.
         ema_decay: Decay per step of the exponential moving average of the weights, in [0, 1). The
             averaged weights are the ones that are validated, kept and evaluated.
         batch_size: Images per step, over all processes together.
@@ -88,7 +85,6 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 10.0
-    window_clip: float | None = None
     ema_decay: float = 0.999
     batch_size: int = 100
     epochs: int = 100
@@ -106,8 +102,6 @@ class OptimConfig:
         finite_decay = 0 <= self.weight_decay < math.inf
         _require(finite_decay, "optim.weight_decay", ">= 0 and finite", self.weight_decay)
         _require(0 < self.clip < math.inf, "optim.clip", "> 0 and finite", self.clip)
-        some = self.window_clip is None or 0 < self.window_clip < math.inf
-        _require(some, "optim.window_clip", "> 0 and finite, or None", self.window_clip)
         _require(0 <= self.ema_decay < 1, "optim.ema_decay", "in [0, 1)", self.ema_decay)
         _require(1 <= self.batch_size <= 10**6, "optim.batch_size", "1 to 10^6", self.batch_size)
         _require(1 <= self.epochs <= 10**6, "optim.epochs", "1 to 10^6", self.epochs)
@@ -207,10 +201,6 @@ class Recipe:
             for name in ("free_bits", "kl_warmup_epochs"):
                 value = getattr(self.optim, name)
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
-        if not isinstance(self.model, ClassifierConfig):
-            clip = self.optim.window_clip
-            wanted = "None but for a classifier by glimpses"
-            _require(clip is None, "optim.window_clip", wanted, clip)
 
     @property
     def network(self) -> str:

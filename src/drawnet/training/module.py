@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from drawnet.classify import GlimpseClassifier
 from drawnet.data.images import Batch
 from drawnet.fast import accelerate
 from drawnet.graphs import has_graphs
@@ -81,8 +80,6 @@ class Training(LightningModule):
             onednn=settings.onednn,
             recompute=settings.recompute,
         )
-        if isinstance(self.model, GlimpseClassifier):
-            self.model.window_clip = self.recipe.optim.window_clip
         if settings.graphs:
             possible = has_graphs(self.device)
             choices.append("CUDA graphs" if possible else "no CUDA graphs, without such a GPU")
