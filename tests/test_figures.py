@@ -11,7 +11,6 @@ from torch import Tensor
 
 from drawnet.attention import Window, read
 from drawnet.figures import (
-    FIGURES,
     attention_grid,
     glimpses,
     nearest,
@@ -41,12 +40,6 @@ def shown(axes: Axes, height: int, width: int) -> Tensor:
 def extents(axes: Axes, number: int) -> tuple[float, float, float, float]:
     box = axes.patches[number].get_path().get_extents()
     return box.x0, box.y0, box.x1, box.y1
-
-
-def test_every_figure_of_pictures_has_its_function() -> None:
-    assert list(FIGURES) == ["1", "3", "4", "5", "6", "7", "8", "9", "10", "12"]
-    with pytest.raises(TypeError):
-        FIGURES["2"] = samples  # type: ignore[index]
 
 
 def test_the_grid_is_centred_and_the_windows_show_what_they_see(photo: Tensor) -> None:

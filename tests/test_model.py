@@ -302,6 +302,10 @@ def test_shapes_that_do_not_fit() -> None:
         model(images(), noise=noise(B - 1))
     with pytest.raises(ValueError, match="z must be"):
         model.generate(B, z=noise(glimpses=T + 1))
+    with pytest.raises(ValueError, match=r"noise must be of type torch.float64, .*float32"):
+        model(images(), noise=noise().float())
+    with pytest.raises(ValueError, match=r"z must be of type torch.float64, .*float16"):
+        model.generate(B, z=noise().half())
     for glimpses in (0, -1):
         with pytest.raises(ValueError, match=f"glimpses must be .* got {glimpses}"):
             model.generate(B, glimpses=glimpses)

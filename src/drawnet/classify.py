@@ -32,7 +32,7 @@ from statistics import NormalDist
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from drawnet import attention
@@ -213,7 +213,7 @@ class Classifier(Protocol):
 
 
 def nll(
-    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
+    logits: Float[Tensor, "glimpses batch classes"], y: Int64[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
     """-log p(y | x): the cross-entropy of the last answer, in nats.
 
@@ -225,7 +225,7 @@ def nll(
 
 
 def wrong(
-    logits: Float[Tensor, "glimpses batch classes"], y: Int[Tensor, " batch"]
+    logits: Float[Tensor, "glimpses batch classes"], y: Int64[Tensor, " batch"]
 ) -> Bool[Tensor, "glimpses batch"]:
     """Which answers after each glimpse are wrong."""
     return logits.argmax(-1) != y

@@ -13,8 +13,7 @@ as wide as a page, to be saved as PDF, SVG or PNG.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from drawnet.attention import Window, filterbanks, read, write
-from drawnet.visualise import paint, strip
+from drawnet.visualise import paint
 from drawnet.visualise.plots import ENLARGE, PAGE_WIDTH, TEXT, draw_outline, gap, mosaic
 
 GRID_COLOUR = paint.WRITE_COLOUR
@@ -242,20 +241,3 @@ def _show(axes: Axes, image: Float[Tensor, "channels height width"], title: str)
     )
     axes.set_title(title, **TEXT)
     axes.set_axis_off()
-
-
-FIGURES: Mapping[str, Callable[..., Figure]] = MappingProxyType(
-    {
-        "1": strip,
-        "3": attention_grid,
-        "4": zoom,
-        "5": glimpses,
-        "6": samples_and_nearest,
-        "7": strip,
-        "8": samples,
-        "9": samples_and_nearest,
-        "10": strip,
-        "12": samples_and_nearest,
-    }
-)
-"""The function that draws each figure."""

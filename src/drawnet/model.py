@@ -269,8 +269,8 @@ class DRAW(Pretrained):
                 training needs.
 
         Raises:
-            ValueError: If ``x`` or ``noise`` has another shape, ``x`` another type or other values,
-                or the labels are not those of such a network. Values are looked at on a CPU only.
+            ValueError: If ``x`` or ``noise`` has another shape or type, ``x`` other values, or the
+                labels are not those of such a network. Values are looked at on a CPU only.
         """
         check_images(x, self.config.image_shape, self.canvas.dtype)
         return self._run(x, x.shape[0], y, generator, noise, None, glimpses, record)
@@ -302,8 +302,8 @@ class DRAW(Pretrained):
                 finished picture is all that is wanted.
 
         Raises:
-            ValueError: If ``noise`` or ``z`` has another shape, or the labels are not those of such
-                a network.
+            ValueError: If ``noise`` or ``z`` has another shape or type, or the labels are not those
+                of such a network.
         """
         return self._run(None, n, y, generator, noise, z, glimpses, record)
 
@@ -335,6 +335,10 @@ class DRAW(Pretrained):
         ):
             expected = (f"<= {len(noise)}", *noise.shape[1:])
             raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
+        for name, numbers in (("noise", noise), ("z", given)):
+            if numbers is not None and numbers.dtype != like.dtype:
+                wanted = f"of type {like.dtype}, as the network is"
+                raise ValueError(f"{name} must be {wanted}, got {numbers.dtype}")
 
         y = self._checked(y, batch)
         products = self.fuse(y)
