@@ -48,9 +48,10 @@ def test_drawings_have_as_much_ink_as_the_images(name: str, data_dir: Path) -> N
 
 @pytest.mark.parametrize("name", of(GlimpseClassifier))
 def test_answers_are_mostly_right(name: str, data_dir: Path) -> None:
-    few = images(name, "valid", data_dir).subset(torch.arange(500))
+    some = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))[:2000]
+    few = images(name, "valid", data_dir).subset(some)
     error = evaluate_classifier(GlimpseClassifier.from_pretrained(name), few).error
-    assert error == pytest.approx(provenance(name)["validation_error"], abs=0.03)
+    assert error == pytest.approx(provenance(name)["validation_error"], abs=0.015)
 
 
 @pytest.mark.parametrize("name", shipped())
