@@ -14,7 +14,7 @@ import torch
 from commands import Answer
 from PIL import Image
 
-from drawnet import DRAW, __version__, cli
+from drawnet import DRAW, __version__, cli, training
 
 RECIPE = """\
 model: {image_shape: [1, 9, 9], glimpses: 4, enc_size: 11, dec_size: 10, z_size: 5, write_size: 3}
@@ -295,6 +295,23 @@ def test_killed_then_resumed_then_terminated(pictures: Path, recipe: Path, tmp_p
         f"--data-dir {pictures}"
     )
     assert "Traceback" not in errors
+
+
+def test_after_a_divergence_it_says_how_to_go_on(
+    drawnet: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def diverges(*_: object, **__: object) -> None:
+        raise training.Diverged("not finite")
+
+    monkeypatch.setattr(training, "train", diverges)
+    command = ("train", "--recipe", "digits", "--optim.lr", "4e-3", "--out", tmp_path)
+    failed = drawnet(*command)
+    assert failed.code == 3
+    assert failed.err.endswith("drawnet train: not finite; try a lower rate: --optim.lr 0.002\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000000001.ckpt").touch()
+    go_on = f"drawnet train --out {tmp_path} --resume --optim.lr 0.002"
+    assert drawnet(*command).err.endswith(f"not finite; to go on from before: {go_on}\n")
 
 
 def test_weights_are_usable_from_python(trained: Path) -> None:

@@ -33,6 +33,7 @@ from drawnet.disk import sweep
 from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
+from drawnet.training.log import MetricsCSV
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
 
@@ -171,6 +172,14 @@ def test_a_log_cut_off_in_a_row_is_gone_on_with(unbroken: Path, broken: Path) ->
         file.write("12,1,4\n\0\0,1,2,3\n1")
     run(broken, resume=True)
     assert rows(broken) == rows(unbroken)
+
+
+def test_a_metric_that_the_log_has_no_column_for_is_left_out(tmp_path: Path) -> None:
+    log = MetricsCSV(tmp_path / "metrics.csv", 0)
+    log.log_metrics({"fid": 1.0, "loss": 2.0}, 10)
+    (row,) = rows(tmp_path)
+    assert (row["step"], row["loss"]) == ("10", "2.0")
+    assert "fid" not in row
 
 
 @pytest.mark.parametrize("option", ["window_lr", "weight_decay"])
