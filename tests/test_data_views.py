@@ -12,6 +12,7 @@ from torch import Tensor
 from drawnet.data import Images, load
 from drawnet.data.images import View
 from drawnet.data.views import (
+    WARP_CHANCES,
     binarized,
     centre_crop,
     cluttered,
@@ -87,6 +88,12 @@ def test_two_images_are_added_and_clipped(grey: Images) -> None:
     assert (x == 1).any()
 
 
+def _bends(count: int, linear: Tensor) -> Tensor:
+    u = torch.full((count, WARP_CHANCES), 0.5)
+    u[:, :4] = linear
+    return u
+
+
 @pytest.mark.parametrize(
     ("chances", "turns"),
     [((0.5, 0.5, 0.5, 0.5), 0), ((0.25, 0.25, 0.75, 0.25), 1), ((0.0, 0.5, 0.5, 0.0), 2)],
@@ -94,7 +101,7 @@ def test_two_images_are_added_and_clipped(grey: Images) -> None:
 )
 def test_warps_that_are_turns(grey: Images, chances: tuple[float, ...], turns: int) -> None:
     square = grey.pixels[:, :, :5]
-    x = warped(square, torch.tensor(chances).expand(COUNT, 4), 2.0)
+    x = warped(square, _bends(COUNT, torch.tensor(chances)), 2.0, 0.0)
     turned: Tensor = square.rot90(turns, (2, 3))
     assert torch.equal(x, turned.int())
 
@@ -102,7 +109,8 @@ def test_warps_that_are_turns(grey: Images, chances: tuple[float, ...], turns: i
 def test_warps_are_about_the_middle_and_lose_nothing_inside() -> None:
     pixels = torch.zeros(5000, 1, 28, 28, dtype=torch.uint8)
     pixels[:, :, 12:16, 9:19] = 200
-    x = warped(pixels, fresh(torch.arange(5000), 4, seeded(0)), 0.2).double()
+    u = _bends(5000, fresh(torch.arange(5000), 4, seeded(0)))
+    x = warped(pixels, u, 0.2, 0.0).double()
     towards = torch.arange(28) - 13.5
     light = x.sum((1, 2, 3))
     for sideways in (x.sum((1, 2)), x.sum((1, 3))):
@@ -110,6 +118,33 @@ def test_warps_are_about_the_middle_and_lose_nothing_inside() -> None:
     area = light / (200 * 40)  # 1 / det(I + M), with four numbers of variance 0.2^2 / 3
     assert abs((1 / area).mean() - 1) < 0.01
     assert abs((1 / area).std() / 0.2 * (3 / 2) ** 0.5 - 1) < 0.05
+
+
+def test_bending_every_point_alike_shifts_the_image(grey: Images) -> None:
+    down, across = 1, -2
+    u = _bends(COUNT, torch.full((4,), 0.5))
+    u[:, 4:].unflatten(1, (2, -1))[:] = 0.5 + torch.tensor([[across], [down]]) / 2 / 4
+    x = warped(grey.pixels, u, 0.0, 4.0)
+    assert torch.equal(x[:, :, :-1, 2:], grey.pixels[:, :, 1:, :-2].int())
+    assert not x[:, :, -1].any()
+    assert not x[:, :, :, :2].any()
+
+
+def test_bends_differ_from_place_to_place_and_are_smooth() -> None:
+    ramp = torch.arange(0, 252, 9, dtype=torch.uint8)  # its brightness says where a pixel was
+    pixels = torch.stack([ramp.expand(28, 28), ramp.expand(28, 28).T])[None]
+    pixels = pixels.expand(2000, 2, 28, 28).contiguous()
+    u = fresh(torch.arange(2000), WARP_CHANCES, seeded(0))
+    moved = (warped(pixels, u, 0.0, 1.2) - pixels.int())[:, :, 4:-4, 4:-4] / 9
+    assert moved.mean((0, 2, 3)).abs().max() < 0.01
+    spread = moved.std((0, 2, 3))
+    assert (spread - spread.mean()).abs().max() < 0.01
+    assert 0.5 * 1.2 / 3**0.5 < spread.mean() < 1.2 / 3**0.5  # bicubic averages the points' noise
+    assert moved.diff(dim=2).std() < 0.4 * spread.mean()  # a pixel further it is much the same
+    far = (moved[:, 0, 0, 0] * moved[:, 0, -1, -1]).mean() / spread.mean() ** 2
+    assert far.abs() < 0.1
+    apart = (moved[:, 0] * moved[:, 1]).mean() / spread.mean() ** 2
+    assert apart.abs() < 0.02
 
 
 def test_binarized_has_the_intensities_as_means(grey: Images) -> None:
@@ -143,6 +178,7 @@ VIEWS: dict[str, View] = {
     "random_crop": partial(random_crop, size=3),
     "cluttered": partial(cluttered, size=9, distractors=2, piece=3, chances=fresh),
     "warped": partial(cluttered, size=9, distractors=2, piece=3, warp=0.5, chances=fresh),
+    "bent": partial(cluttered, size=9, distractors=2, piece=3, elastic=2.0, chances=fresh),
     "two_images": partial(two_images, size=9, chances=fresh),
 }
 
@@ -211,10 +247,15 @@ def test_fixed_clutter_is_the_same_for_ever(data_dir: Path) -> None:
 def test_only_digits_to_train_on_are_warped(data_dir: Path) -> None:
     index = torch.arange(64)
     for split in ("train", "valid", "test"):
-        plain, bent = (load("cluttered_mnist", split, data_dir, warp=warp) for warp in (0, 0.2))
-        same = torch.equal(*(images.batch(index, seeded(0))[0] for images in (plain, bent)))
-        assert same == (split != "train")
-        assert bent.description == plain.description + ("" if same else ", digits warped by 0.2")
+        plain = load("cluttered_mnist", split, data_dir)
+        for option, words in (
+            ("warp", "digits warped by 0.2"),
+            ("elastic", "digits bent by 0.2 pixels"),
+        ):
+            bent = load("cluttered_mnist", split, data_dir, **{option: 0.2})
+            same = torch.equal(*(images.batch(index, seeded(0))[0] for images in (plain, bent)))
+            assert same == (split != "train")
+            assert bent.description == plain.description + ("" if same else f", {words}")
 
 
 def test_two_digits(data_dir: Path) -> None:
@@ -237,6 +278,7 @@ def test_two_digits(data_dir: Path) -> None:
         ("cluttered_mnist", {"distractors": -1}, "distractors must be 0 to 1000, got -1"),
         ("cluttered_mnist", {"piece": 29}, "piece must be 1 to 28, got 29"),
         ("cluttered_mnist", {"warp": -0.1}, "warp must be 0 to 0.5, got -0.1"),
+        ("cluttered_mnist", {"elastic": 6}, "elastic must be 0 to 5, got 6"),
         ("two_digits", {"size": 10_000}, "size must be 28 to 1024, got 10000"),
     ],
 )

@@ -20,6 +20,7 @@ def cluttered_mnist(
     distractors: int = 8,
     piece: int = 8,
     warp: float = 0.0,
+    elastic: float = 0.0,
     fixed: bool = False,
 ) -> Images:
     """Digits of MNIST at random places among pieces of others (Mnih et al., 2014).
@@ -33,6 +34,9 @@ def cluttered_mnist(
         warp: how much the digits of the training split, and of no other, are turned, sheared and
             scaled at random, 0 to 0.5: the four numbers of a linear map depart from the identity
             by at most that. Not the paper's; results must say so.
+        elastic: how much the same digits are bent at random, 0 to 5: the points of a coarse lattice
+            are displaced by at most that many pixels, the others smoothly with them (Simard et al.,
+            2003). Not the paper's either.
         fixed: every digit has the same place and clutter for ever, as in a set that was written
             to disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the
             error of a classifier, so results say which it was.
@@ -44,20 +48,26 @@ def cluttered_mnist(
         raise ValueError(f"piece must be 1 to 28, got {piece}")
     if not 0 <= warp <= 0.5:
         raise ValueError(f"warp must be 0 to 0.5, got {warp}")
-    warp = warp if split == "train" else 0.0
+    if not 0 <= elastic <= 5:
+        raise ValueError(f"elastic must be 0 to 5, got {elastic}")
+    if split != "train":
+        warp = elastic = 0.0
     view = partial(
         views.cluttered,
         size=size,
         distractors=distractors,
         piece=piece,
         warp=warp,
+        elastic=elastic,
         chances=_chances(fixed),
     )
+    bent = f", digits warped by {warp:g}" if warp else ""
+    bent += f", digits bent by {elastic:g} pixels" if elastic else ""
     what = f"{size}x{size}, {distractors} distractors of {piece}x{piece}, {_when(fixed)}"
     return replace(
         mnist(split, store),
         name="cluttered_mnist",
-        description=f"cluttered_mnist, {what}" + (f", digits warped by {warp:g}" if warp else ""),
+        description=f"cluttered_mnist, {what}{bent}",
         view=view,
         size=(size, size),
     )

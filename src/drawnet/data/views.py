@@ -98,6 +98,7 @@ def cluttered(
     distractors: int,
     piece: int,
     warp: float = 0.0,
+    elastic: float = 0.0,
     chances: Chances,
 ) -> Batch:
     """Each image at a random place of a black `size` x `size` canvas strewn with pieces of others.
@@ -105,11 +106,12 @@ def cluttered(
     The generator of the cluttered MNIST of Mnih et al. (2014): `distractors` images are drawn with
     replacement from the whole set (the target itself may be among them), a `piece` x `piece` crop
     of each is added at a random place, and the sum is clipped; the digit is then added on top and
-    the sum clipped again. With `warp` the digit is `warped` first. Grey images only.
+    the sum clipped again. With `warp` or `elastic` the digit is `warped` first. Grey images only.
     """
     count, _, height, width = pixels.shape
-    u = chances(index, 2 + 5 * distractors + (4 if warp else 0), generator)
-    place, clutter, bend = u.tensor_split([2, 2 + 5 * distractors], dim=1)
+    bends = WARP_CHANCES if warp or elastic else 0
+    u = chances(index, 2 + 5 * distractors + bends, generator)
+    place, clutter, bend = u.split([2, 5 * distractors, bends], dim=1)
     canvas = torch.zeros(len(index), size, size, dtype=torch.int32, device=pixels.device)
 
     source, from_y, from_x, to_y, to_x = clutter.reshape(len(index), 5, distractors).unbind(1)
@@ -123,29 +125,42 @@ def cluttered(
     top, left = below(to_y, size - piece + 1), below(to_x, size - piece + 1)
     canvas = paste(canvas, pieces, top, left)
 
-    images = warped(pixels[index], bend, warp) if warp else pixels[index]
+    images = warped(pixels[index], bend, warp, elastic) if bends else pixels[index]
     top, left = below(place[:, :1], size - height + 1), below(place[:, 1:], size - width + 1)
     canvas = paste(canvas, images, top, left)
     return unit(canvas[:, None]), _pick(labels, index)
 
 
-def warped(pixels: Tensor, chances: Tensor, most: float) -> Tensor:
-    """Each image turned, sheared and scaled a little about its middle, and rounded.
+LATTICE = 5
+WARP_CHANCES = 4 + 2 * LATTICE**2
 
-    What is seen at p from the middle was at (I + M) p before, with each of the four numbers of M
-    uniform within +-`most`; between pixels intensities are bilinear, and beyond the border 0.
+
+def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tensor:
+    """Each image turned, sheared and scaled about its middle, then bent, and rounded.
+
+    What is seen at p from the middle was at (I + M) p + d(p) before. Each of the four numbers of M
+    is uniform within +-`warp`. The displacements d are those of Simard et al. (2003) but for how
+    they are made smooth: uniform within +-`elastic` pixels, down and across, at the points of a
+    5 x 5 lattice that spans the image, and bicubic between. Between pixels intensities are
+    bilinear, and beyond the border 0.
 
     Arguments:
         pixels: (B, C, H, W) bytes.
-        chances: (B, 4) uniform in [0, 1).
-        most: 0 leaves an image as it is.
+        chances: (B, WARP_CHANCES) uniform in [0, 1).
+        warp, elastic: 0 and 0 leave an image as it is.
 
     Returns:
         (B, C, H, W) int32.
     """
-    maps = torch.eye(2).to(chances) + most * (2 * chances - 1).view(-1, 2, 2)
+    shape = list(pixels.shape)
+    linear, points = (2 * chances - 1).split([4, 2 * LATTICE**2], dim=1)
+    maps = torch.eye(2).to(chances) + warp * linear.view(-1, 2, 2)
     maps = nn.functional.pad(maps, (0, 1))  # no shift
-    grid = nn.functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+    grid = nn.functional.affine_grid(maps, shape, align_corners=False)
+    field = nn.functional.interpolate(
+        elastic * points.reshape(-1, 2, LATTICE, LATTICE), shape[2:], mode="bicubic"
+    )
+    grid = grid + field.movedim(1, 3) * (2 / grid.new_tensor([shape[3], shape[2]]))
     seen = nn.functional.grid_sample(pixels.to(grid.dtype), grid, align_corners=False)
     return seen.round().int()
 
