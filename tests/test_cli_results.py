@@ -152,12 +152,27 @@ def test_errors_of_a_convolutional_network(drawnet: Callable[..., Answer], tmp_p
     assert "takes no glimpses, got --glimpses 2" in refused.err
 
 
+def test_options_of_the_data_other_than_the_trainings(
+    drawnet: Callable[..., Answer], classifier: Path, pictures: Path
+) -> None:
+    command = ("evaluate", classifier, "--data-dir", pictures)
+    assert f", cropped to {SIDE}x{SIDE}, " in drawnet(*command).out
+    stretched = drawnet(*command, "--data-options", "{fit: stretch}")
+    assert f", stretched to {SIDE}x{SIDE}, " in stretched.out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--samples", "5"], "--samples is for a DRAW"),
         (["--count", "0"], "--count: must be 1 to 1000000000, got 0"),
         (["--data", "digits"], "digits has images of shape (1, 28, 28)"),
+        (["--data-options", "{size: 20}"], "folder has images of shape (1, 20, 20)"),
+        (["--data-options", "{sizes: 9}"], "folder takes the options size, "),
+        (["--data-options", "{size: nine}"], "size must be of type int, got 'nine'"),
+        (["--data-options", "size"], "--data-options: must be such as '{size: 60, piece: 4}', got"),
+        (["--data-options", "{1: 2}"], "--data-options: must be such as "),
+        (["--data-options", "{size"], "--data-options: must be such as "),
     ],
 )
 def test_what_cannot_be_evaluated(

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from drawnet.cli.outputs import BAD_INPUT, fail
 
@@ -98,9 +98,27 @@ def add_data(parser: Plain, *, split: bool = True) -> None:
     """Which images."""
     parser.add_argument("--data", help="a data set; by default the one of the training")
     parser.add_argument("--data-dir", type=Path, help="where the data sets are")
+    parser.add_argument(
+        "--data-options",
+        type=_mapping,
+        metavar="YAML",
+        help="options of the set, such as '{distractors: 16}'; the others as in the training",
+    )
     if split:
         splits = ("train", "valid", "test")
         parser.add_argument("--split", choices=splits, default="test", help="the part of it")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not (isinstance(value, dict) and all(isinstance(key, str) for key in value)):
+        raise argparse.ArgumentTypeError(f"must be such as '{{size: 60, piece: 4}}', got {text}")
+    return value
 
 
 def add_figure_file(parser: Plain, default: str) -> None:

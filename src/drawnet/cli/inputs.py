@@ -100,6 +100,7 @@ def images_for(
         options = {"size": image_shape[1], "channels": image_shape[0]}
     else:
         options = {}
+    options = options | (asked.data_options or {})
     images = data.load(name, split or asked.split, asked.data_dir, progress=tell, **options)
     if images.image_shape != image_shape:
         raise ValueError(
