@@ -15,6 +15,7 @@ import torch
 from drawnet import __version__
 from drawnet.benchmark.cases import Case, Prepare, cores, operations, plan
 from drawnet.benchmark.turns import Timing, take_turns
+from drawnet.processor import processor
 
 BUSY = 0.95
 """A machine is quiet where a thread that works all the time has this much of a processor."""
@@ -127,11 +128,8 @@ def measure(
 
 def machine() -> Machine:
     """This machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return Machine(
-        processor=names[0] if names else platform.processor() or platform.machine(),
+        processor=processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=cores(),
         gpu=gpu(),

@@ -14,6 +14,7 @@ import yaml
 
 import drawnet
 from drawnet.disk import sweep, write_atomically
+from drawnet.processor import processor
 from drawnet.recipe import Recipe
 
 
@@ -78,7 +79,7 @@ def software_and_machine() -> dict[str, str | None]:
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
@@ -110,13 +111,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return described.stdout.strip() or None
-
-
-def _processor() -> str:
-    """The name of the CPU, as people know it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
