@@ -32,13 +32,13 @@ class Validation(NamedTuple):
     def beats(self, other: "Validation | None") -> bool:
         """Whether it is better. A chain of another length starts afresh: only equal ones compare.
 
-        Classifiers are compared by their errors, and by the loss where these are equal.
+        Classifiers, too, are compared by their loss, which varies less by chance than their error.
         """
         if not math.isfinite(self.loss):
             return False
         if other is None or self.glimpses != other.glimpses:
             return True
-        return (self.error or 0.0, self.loss) < (other.error or 0.0, other.loss)
+        return self.loss < other.loss
 
     def __str__(self) -> str:
         if self.error is not None:
