@@ -132,7 +132,9 @@ def cluttered(
 
 
 LATTICE = 5
+"""So many points across and down carry the displacements that bend an image."""
 WARP_CHANCES = 4 + 2 * LATTICE**2
+"""So many uniform numbers decide how an image is `warped`."""
 
 
 def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tensor:
@@ -141,7 +143,7 @@ def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tens
     What is seen at p from the middle was at (I + M) p + d(p) before. Each of the four numbers of M
     is uniform within +-`warp`. The displacements d are those of Simard et al. (2003) but for how
     they are made smooth: uniform within +-`elastic` pixels, down and across, at the points of a
-    5 x 5 lattice that spans the image, and bicubic between. Between pixels intensities are
+    `LATTICE` that spans the image, and bicubic between. Between pixels intensities are
     bilinear, and beyond the border 0.
 
     Arguments:
