@@ -1,5 +1,6 @@
 """Trainings of classifiers: what differs from those of networks that draw."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training import Interrupted, Validation, train
+from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.module import Training
+from drawnet.training.tasks import Classifying
 
 GLIMPSES = ClassifierConfig(
     image_shape=(1, 12, 11), glimpses=3, hidden_size=13, read_size=4, classes=2
@@ -194,3 +197,73 @@ def test_weights_of_other_sizes_are_no_beginning(tmp_path: Path) -> None:
 def test_epochs_end_where_the_recipe_says(tmp_path: Path) -> None:
     run(tmp_path, recipe(GLIMPSES))
     assert rows(tmp_path)[-1]["epoch"] == str(EPOCHS - 1)
+
+
+def stored(folder: Path, network: GlimpseClassifier | ConvNet) -> str:
+    network.save_pretrained(folder)
+    return str(folder)
+
+
+def sure_of_left(config: ClassifierConfig) -> GlimpseClassifier:
+    """To it everything is of the first class."""
+    network = GlimpseClassifier(config)
+    with torch.no_grad():
+        network.answer.bias[0] = 30
+    return network
+
+
+def test_a_share_of_what_is_learned_is_the_mean_answer_of_the_teachers() -> None:
+    model, teachers = GlimpseClassifier(GLIMPSES), [sure_of_left(GLIMPSES), ConvNet(CONVOLUTIONS)]
+    index = torch.arange(9)
+    x, y = batch = LEARN.batch(index, torch.Generator())
+    assert y is not None
+    log_p = model.logits(x)[-1].log_softmax(-1)
+    q = (teachers[0].logits(x)[-1].softmax(-1) + teachers[1].logits(x)[-1].softmax(-1)) / 2
+    labels, answers = -log_p[index, y].mean(), -(q * log_p).sum(1).mean()
+    for share in (0.0, 0.25, 1.0):
+        task = Classifying(2, teachers=teachers, distillation=share)
+        loss, means = task.minimised(model, batch, None, 3, 0.0, lambda mean: mean)
+        torch.testing.assert_close(loss, (1 - share) * labels + share * answers)
+        torch.testing.assert_close(means, task.losses(model, batch, None, 3).mean(1).detach())
+
+
+def test_who_answers_as_the_teacher_has_nothing_to_learn_from_it() -> None:
+    model = GlimpseClassifier(GLIMPSES)
+    teacher = copy.deepcopy(model).requires_grad_(False)
+    task = Classifying(2, teachers=[teacher], distillation=1.0)
+    batch = LEARN.batch(torch.arange(9), torch.Generator())
+    task.minimised(model, batch, None, 3, 0.0, lambda mean: mean)[0].backward()
+    for weight in model.parameters():
+        assert weight.grad is not None
+        assert weight.grad.abs().max() < 1e-6
+
+
+def test_train_by_teachers(tmp_path: Path) -> None:
+    """Who learns from one that says "left" to all says so too, unless it learns from labels."""
+    teacher = stored(tmp_path / "teacher", sure_of_left(replace(GLIMPSES, glimpses=1)))
+    taught = replace(recipe(GLIMPSES, epochs=8, distillation=1.0), teachers=[teacher])
+    learned = replace(taught, optim=replace(taught.optim, distillation=0.0))
+    assert run(tmp_path / "learned", learned).error < 0.2
+    assert CHECK.labels is not None
+    assert run(tmp_path / "taught", taught).error == CHECK.labels.double().mean()
+    provenance = json.loads((tmp_path / "taught" / "provenance.json").read_text())
+    described = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    assert provenance["teachers"] == {teacher: described["sha256"]}
+    with pytest.raises(CheckpointError, match="these differ: teachers"):
+        run(tmp_path / "taught", replace(taught, teachers=[]), resume=True)
+
+
+def test_teachers_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
+    wide = stored(tmp_path / "wide", ConvNet(replace(CONVOLUTIONS, image_shape=(1, 12, 13))))
+    many = stored(tmp_path / "many", GlimpseClassifier(replace(GLIMPSES, classes=3)))
+    DRAW(RECIPE.model).save_pretrained(tmp_path / "draws")
+    for teacher, message in (
+        (wide, r"model.image_shape must be \(1, 12, 13\), as teacher .*wide has, got"),
+        (many, "model.classes must be 3, as teacher .*many has, got 2"),
+        (str(tmp_path / "draws"), "expected weights of a GlimpseClassifier, got DRAW"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "run", replace(recipe(GLIMPSES), teachers=[teacher]))
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="teachers must be none for a network that draws"):
+        replace(RECIPE, teachers=[wide])

@@ -25,7 +25,7 @@ glimpse: what judges answers here serves the networks of `drawnet.baselines` as 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
@@ -222,6 +222,13 @@ def nll(
         y: The classes, from 0.
     """
     return nn.functional.cross_entropy(logits[-1], y, reduction="none")
+
+
+def mean_answer(
+    classifiers: Sequence[Classifier], x: Float[Tensor, "batch channels height width"]
+) -> Float[Tensor, "batch classes"]:
+    """The mean of the probabilities that the last answers of several networks give each class."""
+    return torch.stack([each.logits(x)[-1].softmax(-1) for each in classifiers]).mean(0)
 
 
 def wrong(

@@ -127,6 +127,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is tuple:
         same = isinstance(value, tuple | list) and len(value) == len(inner)
         return same and all(map(_fits, value, inner))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
     if origin is dict:
         return isinstance(value, dict) and all(
             _fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items()

@@ -76,6 +76,8 @@ class OptimConfig:
             averaged over the batch, is not pushed below them. For networks that draw.
         kl_warmup_epochs: Epochs, >= 0, over which the weight of the KL in training rises from 0 to
             1, linearly. For networks that draw.
+        distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
+            labels have the rest. Where the recipe has no `teachers` this does nothing.
     """
 
     lr: float = 1e-3
@@ -91,6 +93,7 @@ class OptimConfig:
     glimpse_schedule: dict[int, int] = field(default_factory=dict)
     free_bits: float = 0.0
     kl_warmup_epochs: float = 0.0
+    distillation: float = 0.5
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
@@ -112,6 +115,7 @@ class OptimConfig:
         for name in ("free_bits", "kl_warmup_epochs"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
+        _require(0 <= self.distillation <= 1, "optim.distillation", "in [0, 1]", self.distillation)
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,9 @@ class Recipe:
         seed: Decides the initial weights, the order of the images and the noise, in [0, 2^32).
         start: Weights to begin with, instead of random ones: whatever `from_pretrained` takes. They
             must be of the same sizes; only the number of glimpses may differ.
+        teachers: Weights of classifiers of the same images, whose mean answer is learned beside the
+            labels, which is called distillation (Hinton et al., 2015, arXiv 1503.02531). For
+            classifiers.
     """
 
     model: NetworkConfig = field(default_factory=DRAWConfig)
@@ -189,6 +196,7 @@ class Recipe:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
     start: str | None = None
+    teachers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -201,6 +209,8 @@ class Recipe:
             for name in ("free_bits", "kl_warmup_epochs"):
                 value = getattr(self.optim, name)
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
+        elif self.teachers:
+            raise ValueError(f"teachers must be none for a network that draws, got {self.teachers}")
 
     @property
     def network(self) -> str:

@@ -77,6 +77,7 @@ def train(argv: Sequence[str]) -> None:
         recipes.TrainerConfig(**vars(values.trainer)),
         values.seed,
         values.start,
+        values.teachers,
     )
 
     from drawnet import training

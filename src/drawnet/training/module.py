@@ -3,7 +3,9 @@
 import copy
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from drawnet.graphs import has_graphs
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training.checkpoint import FORMAT
 from drawnet.training.loader import Stream, reseed
-from drawnet.training.tasks import task_of
+from drawnet.training.tasks import Teacher, task_of
 from drawnet.weights import Pretrained
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Training(LightningModule):
         model: The network to train; it is changed in place.
         steps_per_epoch: Steps in a pass over the training set.
         start_sha256: Of the weights that it began with, if it did with any.
+        teachers: The networks that `Recipe.teachers` names.
 
     Attributes:
         task: What the network is trained for.
@@ -52,10 +55,11 @@ class Training(LightningModule):
         model: Pretrained,
         steps_per_epoch: int,
         start_sha256: str | None = None,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.task = task_of(recipe)
+        self.task = task_of(recipe, teachers)
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.steps_per_epoch = steps_per_epoch
@@ -73,13 +77,15 @@ class Training(LightningModule):
         """Bring what is no parameter to the device, and choose how it computes."""
         self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
         settings = self.recipe.trainer
-        choices = accelerate(
-            self.model,
+        choose = partial(
+            accelerate,
             compile=settings.compile,
             products=settings.products,
             onednn=settings.onednn,
-            recompute=settings.recompute,
         )
+        for teacher in self.task.teachers:
+            choose(teacher.to(self.device))
+        choices = choose(self.model, recompute=settings.recompute)
         if settings.graphs:
             possible = has_graphs(self.device)
             choices.append("CUDA graphs" if possible else "no CUDA graphs, without such a GPU")

@@ -28,7 +28,7 @@ from drawnet.training.log import Log, MetricsCSV, Progress
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.run_folder import RunFolder, software_and_machine
-from drawnet.training.tasks import network_of, task_of
+from drawnet.training.tasks import network_of, task_of, teachers_of
 from drawnet.training.validate import Validation
 from drawnet.training.watch import Diverged, Watch
 from drawnet.weights import Pretrained
@@ -102,6 +102,7 @@ def train(
         )
     for each in images:
         task_of(recipe).check(each)
+    teachers = teachers_of(recipe)
     schedule, epochs = recipe.optim.glimpse_schedule, recipe.optim.epochs
     if first and schedule and max(schedule) >= epochs:
         count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
@@ -129,7 +130,7 @@ def train(
         )
         kind = network or network_of(recipe.model)
         model = _network(kind, recipe, train_images, resumes=begun is not None)
-        module = Training(recipe, model, steps_per_epoch, start_sha256)
+        module = Training(recipe, model, steps_per_epoch, start_sha256, teachers)
         step = begun.step if begun else 0
         if first:
             folder.begin(recipe, overwrite)
@@ -182,13 +183,16 @@ def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
     for name in ("batch_size", "window_lr", "weight_decay"):
         fixed[f"optim.{name}"] = recipe["optim"][name]
+    fixed["teachers"] = recipe.get("teachers", [])
     return fixed | {"seed": recipe["seed"], "start": recipe.get("start")}
 
 
 def _sha256_of_start(recipe: Recipe) -> str | None:
-    if recipe.start is None:
-        return None
-    return str(weights.describe(weights.locate(recipe.start))["sha256"])
+    return None if recipe.start is None else _sha256(recipe.start)
+
+
+def _sha256(name: str) -> str:
+    return str(weights.describe(weights.locate(name))["sha256"])
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
@@ -290,6 +294,8 @@ def _keeper(
     origin: dict[str, Any] = {}
     if recipe.start is not None:
         origin = {"start": recipe.start, "start_sha256": start_sha256}
+    if recipe.teachers:
+        origin["teachers"] = {name: _sha256(name) for name in recipe.teachers}
     if recipe.model.classes:
         origin["classes"] = list(images.classes)
 

@@ -5,22 +5,23 @@ for all networks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
 
 from drawnet import objective
 from drawnet.baselines import ConvNet
-from drawnet.classify import Classifier, GlimpseClassifier, nll, wrong
+from drawnet.classify import Classifier, GlimpseClassifier, mean_answer, nll, wrong
 from drawnet.config import DRAWConfig
 from drawnet.data import Images
 from drawnet.data.images import Batch
 from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
 from drawnet.recipe import NetworkConfig, Recipe
-from drawnet.weights import Pretrained
+from drawnet.weights import Pretrained, describe, locate
 
 NETWORKS: dict[type, type[Pretrained]] = {
     network.Config: network for network in (DRAW, GlimpseClassifier, ConvNet)
@@ -33,6 +34,9 @@ def network_of(config: NetworkConfig) -> type[Pretrained]:
     return next(network for kind, network in NETWORKS.items() if isinstance(config, kind))
 
 
+Teacher: TypeAlias = GlimpseClassifier | ConvNet
+"""A network that learns no more, whose answers another learns."""
+
 Average: TypeAlias = Callable[[Tensor], Tensor]
 """Of numbers over the processes that share a batch."""
 
@@ -42,9 +46,11 @@ class Task(ABC):
 
     Attributes:
         beside: The name of what is followed beside the loss, a field of `Validation`.
+        teachers: Whom the network learns from.
     """
 
     beside: str
+    teachers: Sequence[Teacher] = ()
 
     @abstractmethod
     def check(self, images: Images) -> None:
@@ -164,12 +170,22 @@ class Classifying(Task):
     Args:
         classes: How many answers the network has.
         graphs: See `TrainerConfig`.
+        teachers: See `Recipe`.
+        distillation: See `OptimConfig`.
     """
 
     beside = "error"
 
-    def __init__(self, classes: int, graphs: bool = False) -> None:
+    def __init__(
+        self,
+        classes: int,
+        graphs: bool = False,
+        teachers: Sequence[Teacher] = (),
+        distillation: float = 0.0,
+    ) -> None:
         self.classes = classes
+        self.teachers = teachers
+        self.distillation = distillation
         self._answers = graphed(answers) if graphs else answers
 
     def check(self, images: Images) -> None:
@@ -183,9 +199,30 @@ class Classifying(Task):
         self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
     ) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
+        return self._judged(batch, self._answers(model, batch[0], glimpses))
+
+    def minimised(
+        self,
+        model: Pretrained,
+        batch: Batch,
+        noise: Tensor | None,
+        glimpses: int,
+        epochs: float,
+        average: Average,
+    ) -> tuple[Tensor, Tensor]:
+        """The cross-entropy to the labels or, with teachers, to labels and teachers mixed."""
+        if not self.teachers:
+            return super().minimised(model, batch, noise, glimpses, epochs, average)
         x, y = batch
         assert y is not None
         logits = self._answers(model, x, glimpses)
+        taught = mean_answer(self.teachers, x)
+        target = torch.lerp(one_hot(y, self.classes).to(taught), taught, self.distillation)
+        return cross_entropy(logits[-1], target), self._judged(batch, logits).mean(1).detach()
+
+    def _judged(self, batch: Batch, logits: Tensor) -> Tensor:
+        _, y = batch
+        assert y is not None
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 
 
@@ -197,12 +234,32 @@ def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:
     return model.logits(x)
 
 
-def task_of(recipe: Recipe) -> Task:
+def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
     """What the network of a recipe is trained for."""
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
         return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
-    return Classifying(config.classes, graphs)
+    return Classifying(config.classes, graphs, teachers, optim.distillation)
+
+
+def teachers_of(recipe: Recipe) -> list[Teacher]:
+    """The networks that a recipe names as teachers.
+
+    Raises:
+        ValueError: If one has other images or other classes.
+        WeightsError: If one cannot be read, or is no classifier.
+    """
+    teachers: list[Teacher] = []
+    for name in recipe.teachers:
+        convolves = describe(locate(name))["model"] == ConvNet.__name__
+        teacher = (ConvNet if convolves else GlimpseClassifier).from_pretrained(name)
+        for size in ("image_shape", "classes"):
+            ours, theirs = (getattr(config, size) for config in (recipe.model, teacher.config))
+            if ours != theirs:
+                wanted = f"{theirs}, as teacher {name} has"
+                raise ValueError(f"model.{size} must be {wanted}, got {ours}")
+        teachers.append(teacher.requires_grad_(False).eval())
+    return teachers
 
 
 def _check_classes(classes: int, images: Images) -> None:
