@@ -181,7 +181,7 @@ class Classifying(Task):
         classes: int,
         graphs: bool = False,
         teachers: Sequence[Teacher] = (),
-        distillation: float = 0.0,
+        distillation: float = 0.5,
     ) -> None:
         self.classes = classes
         self.teachers = teachers
