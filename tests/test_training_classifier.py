@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -152,10 +153,10 @@ class Counting(GlimpseClassifier):
         super().__init__(config)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def logits(self, x: Tensor, *, glimpses: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, **options: Any) -> Tensor:
         if self.training:
             self.calls += 1
-        return super().logits(x, glimpses=glimpses)
+        return super().logits(x, **options)
 
 
 def test_what_a_network_gathers_in_training_is_kept_and_validation_is_no_training(

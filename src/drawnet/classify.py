@@ -162,13 +162,19 @@ class GlimpseClassifier(Pretrained):
         )
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        *,
+        glimpses: int | None = None,
+        decoys: Bool[Tensor, "first batch"] | None = None,
     ) -> Glimpses:
         """Look at images, and answer after each glimpse.
 
         Args:
             x: Images with values in [0, 1].
             glimpses: How often to look, >= 1, if not ``config.glimpses``.
+            decoys: At which of the first glimpses to be shown another image of the batch instead,
+                the one before. To have been misled teaches a network to search again.
 
         Raises:
             ValueError: If ``x`` has another shape, type or other values, which are looked at on a
@@ -180,8 +186,8 @@ class GlimpseClassifier(Pretrained):
             raise ValueError(f"glimpses must be >= 1, got {count}")
         products = self.fuse()
         states, patches = [self.initial_state(products, x.shape[0])], []
-        for _ in range(count):
-            state, patch = self.step(products, x, states[-1])
+        for shown in _shown(x, count, decoys):
+            state, patch = self.step(products, shown, states[-1])
             states.append(state)
             patches.append(patch)
         params = torch.stack([state.window for state in states[:-1]])
@@ -197,11 +203,24 @@ class GlimpseClassifier(Pretrained):
         return state_of(self.config, products, h, cell)
 
     def logits(
-        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        *,
+        glimpses: int | None = None,
+        decoys: Bool[Tensor, "first batch"] | None = None,
     ) -> Float[Tensor, "glimpses batch classes"]:
         """The answers alone."""
-        answers: Tensor = self(x, glimpses=glimpses).logits
+        answers: Tensor = self(x, glimpses=glimpses, decoys=decoys).logits
         return answers
+
+
+def _shown(x: Tensor, glimpses: int, decoys: Tensor | None) -> list[Tensor]:
+    """The images at each glimpse."""
+    shown = [x] * glimpses
+    if decoys is not None:
+        other, wide = x.roll(1, 0), decoys[:glimpses, :, None, None, None]
+        shown[: len(wide)] = torch.where(wide, other, x)
+    return shown
 
 
 @runtime_checkable

@@ -78,6 +78,9 @@ class OptimConfig:
             1, linearly. For networks that draw.
         distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
             labels have the rest. Where the recipe has no `teachers` this does nothing.
+        decoys: In what share of the training images the first glimpses, at most half of them, are
+            shown another image, in [0, 1]: so a network that has gone to the wrong place learns to
+            search again. For networks that classify by glimpses.
     """
 
     lr: float = 1e-3
@@ -94,6 +97,7 @@ class OptimConfig:
     free_bits: float = 0.0
     kl_warmup_epochs: float = 0.0
     distillation: float = 0.5
+    decoys: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
@@ -115,7 +119,9 @@ class OptimConfig:
         for name in ("free_bits", "kl_warmup_epochs"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
-        _require(0 <= self.distillation <= 1, "optim.distillation", "in [0, 1]", self.distillation)
+        for name in ("distillation", "decoys"):
+            share = getattr(self, name)
+            _require(0 <= share <= 1, f"optim.{name}", "in [0, 1]", share)
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,9 @@ class Recipe:
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
         elif self.teachers:
             raise ValueError(f"teachers must be none for a network that draws, got {self.teachers}")
+        if not isinstance(self.model, ClassifierConfig):
+            wanted = "0 for a network that does not classify by glimpses"
+            _require(self.optim.decoys == 0, "optim.decoys", wanted, self.optim.decoys)
 
     @property
     def network(self) -> str:
