@@ -174,11 +174,11 @@ class GlimpseClassifier(Pretrained):
             x: Images with values in [0, 1].
             glimpses: How often to look, >= 1, if not ``config.glimpses``.
             decoys: At which of the first glimpses to be shown another image of the batch instead,
-                the one before. To have been misled teaches a network to search again.
+                the one before: ``(D, B)``, D <= T. To be misled teaches to search again.
 
         Raises:
             ValueError: If ``x`` has another shape, type or other values, which are looked at on a
-                CPU only, or ``glimpses`` is less than 1.
+                CPU only, ``glimpses`` is less than 1, or ``decoys`` has another shape.
         """
         check_images(x, self.config.image_shape, self.h.dtype)
         count = self.config.glimpses if glimpses is None else glimpses
@@ -218,8 +218,10 @@ def _shown(x: Tensor, glimpses: int, decoys: Tensor | None) -> list[Tensor]:
     """The images at each glimpse."""
     shown = [x] * glimpses
     if decoys is not None:
-        other, wide = x.roll(1, 0), decoys[:glimpses, :, None, None, None]
-        shown[: len(wide)] = torch.where(wide, other, x)
+        if len(decoys) > glimpses or decoys.shape[1:] != x.shape[:1]:
+            wanted = f"(0 to {glimpses}, {len(x)})"
+            raise ValueError(f"decoys must be {wanted}, got {tuple(decoys.shape)}")
+        shown[: len(decoys)] = torch.where(decoys[..., None, None, None], x.roll(1, 0), x)
     return shown
 
 

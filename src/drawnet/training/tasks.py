@@ -203,9 +203,9 @@ class Classifying(Task):
         if not self.decoys:
             return None
         most = glimpses // 2
-        chosen, count = torch.rand((2, batch), generator=generator, device=generator.device)
+        share, part = torch.rand((2, batch), generator=generator, device=generator.device).unbind()
         number = torch.arange(most, device=generator.device)
-        return (chosen < self.decoys) & (number[:, None] < (most * count).ceil())
+        return (share < self.decoys) & (number[:, None] < (most * part).ceil())
 
     def losses(
         self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
