@@ -76,9 +76,15 @@ _FIRST_LABELS = {
 }
 
 
-def mnist(split: str, store: Store, *, binarize: bool = False) -> Images:
-    """MNIST: 50,000 / 10,000 / 10,000 handwritten digits, grey, or binarized afresh at each use."""
-    return _load("mnist", split, store, _DIGITS, binarize)
+def mnist(
+    split: str, store: Store, *, binarize: bool = False, include_valid: bool = False
+) -> Images:
+    """MNIST: 50,000 / 10,000 / 10,000 handwritten digits, grey, or binarized afresh at each use.
+
+    With `include_valid` those to train on are all 60,000: for a last training, whose settings were
+    found before on the others. Its validation then is of digits that it has learned.
+    """
+    return _load("mnist", split, store, _DIGITS, binarize, include_valid)
 
 
 def fashion_mnist(split: str, store: Store, *, binarize: bool = False) -> Images:
@@ -91,7 +97,14 @@ def kmnist(split: str, store: Store, *, binarize: bool = False) -> Images:
     return _load("kmnist", split, store, _KANA, binarize)
 
 
-def _load(name: str, split: str, store: Store, classes: tuple[str, ...], binarize: bool) -> Images:
+def _load(
+    name: str,
+    split: str,
+    store: Store,
+    classes: tuple[str, ...],
+    binarize: bool,
+    include_valid: bool = False,
+) -> Images:
     stem, count = ("t10k", _TEST) if split == "test" else ("train", _TRAIN)
     images, labels = f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
     images_path = store.find(name, images, _REMOTE[name, images])
@@ -99,10 +112,12 @@ def _load(name: str, split: str, store: Store, classes: tuple[str, ...], binariz
     y = read_idx(labels_path, (count,)).long()
     _check_labels(name, y, labels_path)
     x = read_idx(images_path, (count, 28, 28))[:, None]
-    if split != "test":
+    view, how = shown(binarize)
+    if split == "train" and include_valid:
+        how += ", those of validation too"
+    elif split != "test":
         part = slice(-_VALID, None) if split == "valid" else slice(-_VALID)
         x, y = x[part].clone(), y[part].clone()
-    view, how = shown(binarize)
     return Images(x, y, name, split, f"{name}, {how}", classes, view=view)
 
 

@@ -22,6 +22,7 @@ def cluttered_mnist(
     warp: float = 0.0,
     elastic: float = 0.0,
     fixed: bool = False,
+    include_valid: bool = False,
 ) -> Images:
     """Digits of MNIST at random places among pieces of others (Mnih et al., 2014).
 
@@ -40,6 +41,7 @@ def cluttered_mnist(
         fixed: every digit has the same place and clutter for ever, as in a set that was written
             to disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the
             error of a classifier, so results say which it was.
+        include_valid: train on all 60,000 digits; see `drawnet.data.mnist`.
     """
     _check_size(size)
     if not 0 <= distractors <= 1000:
@@ -64,8 +66,10 @@ def cluttered_mnist(
     bent = f", digits warped by {warp:g}" if warp else ""
     bent += f", digits bent by {elastic:g} pixels" if elastic else ""
     what = f"{size}x{size}, {distractors} distractors of {piece}x{piece}, {_when(fixed)}"
+    digits = mnist(split, store, include_valid=include_valid)
+    bent += ", digits of validation too" if split == "train" and include_valid else ""
     return replace(
-        mnist(split, store),
+        digits,
         name="cluttered_mnist",
         description=f"cluttered_mnist, {what}{bent}",
         view=view,
