@@ -96,8 +96,8 @@ def test_unknown_words_are_refused_with_the_known_ones() -> None:
         load("mnits", "train")
     with pytest.raises(ValueError, match=r"split must be one of train, valid, test, got 'dev'"):
         load("digits", "dev")
-    with pytest.raises(ValueError, match=r"mnist takes the options binarize, got 'binarise'"):
-        load("mnist", "train", binarise=True)
+    with pytest.raises(ValueError, match=r"kmnist takes the options binarize, got 'binarise'"):
+        load("kmnist", "train", binarise=True)
     with pytest.raises(ValueError, match=r"digits takes no options, got 'size'"):
         load("digits", "train", size=3)
 
