@@ -10,8 +10,6 @@ from oracle import Attention, lstm
 from tiny import seeded
 from torch import Tensor, nn
 
-from drawnet import attention
-from drawnet.attention import Window
 from drawnet.baselines import ConvNet, multiply_adds
 from drawnet.classify import (
     GlimpseClassifier,
@@ -126,25 +124,6 @@ def test_a_longer_look_begins_as_a_shorter() -> None:
         model(x, glimpses=0)
     with pytest.raises(ValueError, match=r"x must be \(B, 2, 9, 12\), got \(5, 2, 12, 9\)"):
         model(x.mT)
-
-
-def test_decoys_are_looked_at_instead() -> None:
-    """Who is misled at all glimpses sees the other image only, and who is not, his own."""
-    model, x = small_classifier(), images()
-    misled = torch.tensor([True, False, True, True, False])
-    plain, other = model(x), model(x.roll(1, 0))
-    always = model(x, decoys=misled.expand(T, B))
-    for name in ("patches", "logits"):
-        seen, own, others = (getattr(each, name) for each in (always, plain, other))
-        torch.testing.assert_close(seen[:, misled], others[:, misled])
-        torch.testing.assert_close(seen[:, ~misled], own[:, ~misled])
-    first = model(x, decoys=misled.expand(2, B))
-    torch.testing.assert_close(first.patches[:2], always.patches[:2])
-    found = attention.read(x, Window(*(value[2] for value in first.window)), READ)
-    torch.testing.assert_close(first.patches[2], found)
-    torch.testing.assert_close(first.patches[2:, ~misled], plain.patches[2:, ~misled])
-    with pytest.raises(ValueError, match=r"decoys must be \(0 to 4, 5\), got \(5, 5\)"):
-        model(x, decoys=misled.expand(T + 1, B))
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's own code

@@ -162,23 +162,17 @@ class GlimpseClassifier(Pretrained):
         )
 
     def forward(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        *,
-        glimpses: int | None = None,
-        decoys: Bool[Tensor, "first batch"] | None = None,
+        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
     ) -> Glimpses:
         """Look at images, and answer after each glimpse.
 
         Args:
             x: Images with values in [0, 1].
             glimpses: How often to look, >= 1, if not ``config.glimpses``.
-            decoys: At which of the first glimpses to be shown another image of the batch instead,
-                the one before: ``(D, B)``, D <= T. To be misled teaches to search again.
 
         Raises:
             ValueError: If ``x`` has another shape, type or other values, which are looked at on a
-                CPU only, ``glimpses`` is less than 1, or ``decoys`` has another shape.
+                CPU only, or ``glimpses`` is less than 1.
         """
         check_images(x, self.config.image_shape, self.h.dtype)
         count = self.config.glimpses if glimpses is None else glimpses
@@ -186,8 +180,8 @@ class GlimpseClassifier(Pretrained):
             raise ValueError(f"glimpses must be >= 1, got {count}")
         products = self.fuse()
         states, patches = [self.initial_state(products, x.shape[0])], []
-        for shown in _shown(x, count, decoys):
-            state, patch = self.step(products, shown, states[-1])
+        for _ in range(count):
+            state, patch = self.step(products, x, states[-1])
             states.append(state)
             patches.append(patch)
         params = torch.stack([state.window for state in states[:-1]])
@@ -203,26 +197,11 @@ class GlimpseClassifier(Pretrained):
         return state_of(self.config, products, h, cell)
 
     def logits(
-        self,
-        x: Float[Tensor, "batch channels height width"],
-        *,
-        glimpses: int | None = None,
-        decoys: Bool[Tensor, "first batch"] | None = None,
+        self, x: Float[Tensor, "batch channels height width"], *, glimpses: int | None = None
     ) -> Float[Tensor, "glimpses batch classes"]:
         """The answers alone."""
-        answers: Tensor = self(x, glimpses=glimpses, decoys=decoys).logits
+        answers: Tensor = self(x, glimpses=glimpses).logits
         return answers
-
-
-def _shown(x: Tensor, glimpses: int, decoys: Tensor | None) -> list[Tensor]:
-    """The images at each glimpse."""
-    shown = [x] * glimpses
-    if decoys is not None:
-        if len(decoys) > glimpses or decoys.shape[1:] != x.shape[:1]:
-            wanted = f"(0 to {glimpses}, {len(x)})"
-            raise ValueError(f"decoys must be {wanted}, got {tuple(decoys.shape)}")
-        shown[: len(decoys)] = torch.where(decoys[..., None, None, None], x.roll(1, 0), x)
-    return shown
 
 
 @runtime_checkable

@@ -78,9 +78,6 @@ class OptimConfig:
             1, linearly. For networks that draw.
         distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
             labels have the rest. Where the recipe has no `teachers` this does nothing.
-        decoys: In what share of the training images the first glimpses, at most half of them, are
-            shown another image, in [0, 1]: so a network that has gone to the wrong place learns to
-            search again. For networks that classify by glimpses.
     """
 
     lr: float = 1e-3
@@ -97,7 +94,6 @@ class OptimConfig:
     free_bits: float = 0.0
     kl_warmup_epochs: float = 0.0
     distillation: float = 0.5
-    decoys: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
@@ -119,9 +115,7 @@ class OptimConfig:
         for name in ("free_bits", "kl_warmup_epochs"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
-        for name in ("distillation", "decoys"):
-            share = getattr(self, name)
-            _require(0 <= share <= 1, f"optim.{name}", "in [0, 1]", share)
+        _require(0 <= self.distillation <= 1, "optim.distillation", "in [0, 1]", self.distillation)
 
 
 @dataclass(frozen=True)
@@ -217,9 +211,6 @@ class Recipe:
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
         elif self.teachers:
             raise ValueError(f"teachers must be none for a network that draws, got {self.teachers}")
-        if not isinstance(self.model, ClassifierConfig):
-            wanted = "0 for a network that does not classify by glimpses"
-            _require(self.optim.decoys == 0, "optim.decoys", wanted, self.optim.decoys)
 
     @property
     def network(self) -> str:

@@ -172,7 +172,6 @@ class Classifying(Task):
         graphs: See `TrainerConfig`.
         teachers: See `Recipe`.
         distillation: See `OptimConfig`.
-        decoys: See `OptimConfig`.
     """
 
     beside = "error"
@@ -183,35 +182,24 @@ class Classifying(Task):
         graphs: bool = False,
         teachers: Sequence[Teacher] = (),
         distillation: float = 0.5,
-        decoys: float = 0.0,
     ) -> None:
         self.classes = classes
         self.teachers = teachers
         self.distillation = distillation
-        self.decoys = decoys
         self._answers = graphed(answers) if graphs else answers
 
     def check(self, images: Images) -> None:
         """There must be as many labels as the network has answers."""
         _check_classes(self.classes, images)
 
-    def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> Tensor | None:
-        """At which of the first T // 2 glimpses an image is replaced by a decoy, ``(T // 2, B)``.
-
-        Its share has 1 to T // 2 of them, all equally often.
-        """
-        if not self.decoys:
-            return None
-        most = glimpses // 2
-        share, part = torch.rand((2, batch), generator=generator, device=generator.device).unbind()
-        number = torch.arange(most, device=generator.device)
-        return (share < self.decoys) & (number[:, None] < (most * part).ceil())
+    def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> None:
+        """Nothing is random."""
 
     def losses(
         self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
     ) -> Tensor:
-        """-log p(y | x) in nats, and 1 where the answer is wrong, no image misled: ``(2, B)``."""
-        return self._judged(batch, self._answers(model, batch[0], glimpses, None))
+        """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
+        return self._judged(batch, self._answers(model, batch[0], glimpses))
 
     def minimised(
         self,
@@ -223,15 +211,14 @@ class Classifying(Task):
         average: Average,
     ) -> tuple[Tensor, Tensor]:
         """The cross-entropy to the labels or, with teachers, to labels and teachers mixed."""
+        if not self.teachers:
+            return super().minimised(model, batch, noise, glimpses, epochs, average)
         x, y = batch
         assert y is not None
-        logits = self._answers(model, x, glimpses, noise)
-        means = self._judged(batch, logits).mean(1)
-        if not self.teachers:
-            return means[0], means.detach()
+        logits = self._answers(model, x, glimpses)
         taught = mean_answer(self.teachers, x)
         target = torch.lerp(one_hot(y, self.classes).to(taught), taught, self.distillation)
-        return cross_entropy(logits[-1], target), means.detach()
+        return cross_entropy(logits[-1], target), self._judged(batch, logits).mean(1).detach()
 
     def _judged(self, batch: Batch, logits: Tensor) -> Tensor:
         _, y = batch
@@ -239,11 +226,11 @@ class Classifying(Task):
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 
 
-def answers(model: Pretrained, x: Tensor, glimpses: int, decoys: Tensor | None) -> Tensor:
+def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:
     """The logits of a classifier ``(T, B, classes)``."""
     assert isinstance(model, Classifier)
     if isinstance(model, GlimpseClassifier):
-        return model.logits(x, glimpses=glimpses, decoys=decoys)
+        return model.logits(x, glimpses=glimpses)
     return model.logits(x)
 
 
@@ -252,7 +239,7 @@ def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
         return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
-    return Classifying(config.classes, graphs, teachers, optim.distillation, optim.decoys)
+    return Classifying(config.classes, graphs, teachers, optim.distillation)
 
 
 def teachers_of(recipe: Recipe) -> list[Teacher]:
