@@ -179,17 +179,24 @@ class GlimpseClassifier(Pretrained):
         if count < 1:
             raise ValueError(f"glimpses must be >= 1, got {count}")
         products = self.fuse()
-        states, patches = [self.initial_state(products, x.shape[0])], []
-        for _ in range(count):
-            state, patch = self.step(products, x, states[-1])
-            states.append(state)
-            patches.append(patch)
+        states, patches = self.look(products, x, self.initial_state(products, x.shape[0]), count)
         params = torch.stack([state.window for state in states[:-1]])
         return Glimpses(
             logits=torch.stack([state.answer for state in states[1:]]),
             window=attention.window(params, self.config.read_size, *x.shape[2:]),
             patches=torch.stack(patches),
         )
+
+    def look(
+        self, products: Products, x: Tensor, state: State, count: int
+    ) -> tuple[list[State], list[Tensor]]:
+        """A state and those after each of so many glimpses, and what was seen."""
+        states, patches = [state], []
+        for _ in range(count):
+            state, patch = self.step(products, x, state)
+            states.append(state)
+            patches.append(patch)
+        return states, patches
 
     def initial_state(self, products: Products, batch: int) -> State:
         """h_0 and its cell, which are learned and the same for all images."""

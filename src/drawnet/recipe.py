@@ -78,6 +78,9 @@ class OptimConfig:
             1, linearly. For networks that draw.
         distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
             labels have the rest. Where the recipe has no `teachers` this does nothing.
+        hindsight: The weight, >= 0, of what the second window learns from a search of the images
+            that were answered worst: see `drawnet.training.hindsight`. For networks that classify
+            by glimpses.
     """
 
     lr: float = 1e-3
@@ -94,6 +97,7 @@ class OptimConfig:
     free_bits: float = 0.0
     kl_warmup_epochs: float = 0.0
     distillation: float = 0.5
+    hindsight: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self, "optim.")
@@ -112,7 +116,7 @@ class OptimConfig:
             _require(epoch >= 0, "optim.glimpse_schedule", "epochs >= 0", epoch)
             counts = f"1 to {MOST_GLIMPSES} glimpses"
             _require(1 <= glimpses <= MOST_GLIMPSES, "optim.glimpse_schedule", counts, glimpses)
-        for name in ("free_bits", "kl_warmup_epochs"):
+        for name in ("free_bits", "kl_warmup_epochs", "hindsight"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
         _require(0 <= self.distillation <= 1, "optim.distillation", "in [0, 1]", self.distillation)
@@ -211,6 +215,9 @@ class Recipe:
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
         elif self.teachers:
             raise ValueError(f"teachers must be none for a network that draws, got {self.teachers}")
+        if not isinstance(self.model, ClassifierConfig):
+            wanted = "0 for a network that does not classify by glimpses"
+            _require(self.optim.hindsight == 0, "optim.hindsight", wanted, self.optim.hindsight)
 
     @property
     def network(self) -> str:

@@ -21,6 +21,7 @@ from drawnet.data.images import Batch
 from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
 from drawnet.recipe import NetworkConfig, Recipe
+from drawnet.training.hindsight import hindsight
 from drawnet.weights import Pretrained, describe, locate
 
 NETWORKS: dict[type, type[Pretrained]] = {
@@ -172,6 +173,7 @@ class Classifying(Task):
         graphs: See `TrainerConfig`.
         teachers: See `Recipe`.
         distillation: See `OptimConfig`.
+        hindsight: See `OptimConfig`.
     """
 
     beside = "error"
@@ -182,11 +184,14 @@ class Classifying(Task):
         graphs: bool = False,
         teachers: Sequence[Teacher] = (),
         distillation: float = 0.5,
+        hindsight: float = 0.0,
     ) -> None:
         self.classes = classes
         self.teachers = teachers
         self.distillation = distillation
+        self.hindsight = hindsight
         self._answers = graphed(answers) if graphs else answers
+        self._searched = graphed(searched) if graphs else searched
 
     def check(self, images: Images) -> None:
         """There must be as many labels as the network has answers."""
@@ -210,15 +215,24 @@ class Classifying(Task):
         epochs: float,
         average: Average,
     ) -> tuple[Tensor, Tensor]:
-        """The cross-entropy to the labels or, with teachers, to labels and teachers mixed."""
-        if not self.teachers:
-            return super().minimised(model, batch, noise, glimpses, epochs, average)
+        """The cross-entropy to the labels or, with teachers, to labels and teachers mixed.
+
+        To it `hindsight` times the misses of the second windows are added.
+        """
         x, y = batch
         assert y is not None
-        logits = self._answers(model, x, glimpses)
-        taught = mean_answer(self.teachers, x)
-        target = torch.lerp(one_hot(y, self.classes).to(taught), taught, self.distillation)
-        return cross_entropy(logits[-1], target), self._judged(batch, logits).mean(1).detach()
+        if self.hindsight:
+            logits, miss = self._searched(model, x, y, glimpses)
+        else:
+            logits = self._answers(model, x, glimpses)
+            miss = logits.new_zeros(())
+        means = self._judged(batch, logits).mean(1)
+        loss = means[0]
+        if self.teachers:
+            taught = mean_answer(self.teachers, x)
+            target = torch.lerp(one_hot(y, self.classes).to(taught), taught, self.distillation)
+            loss = cross_entropy(logits[-1], target)
+        return loss + self.hindsight * miss, means.detach()
 
     def _judged(self, batch: Batch, logits: Tensor) -> Tensor:
         _, y = batch
@@ -234,12 +248,21 @@ def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:
     return model.logits(x)
 
 
+def searched(model: Pretrained, x: Tensor, y: Tensor, glimpses: int) -> tuple[Tensor, Tensor]:
+    """The logits of a classifier ``(T, B, classes)``, and the misses of its second windows."""
+    assert isinstance(model, GlimpseClassifier)
+    products = model.fuse()
+    states, _ = model.look(products, x, model.initial_state(products, len(x)), glimpses)
+    logits = torch.stack([state.answer for state in states[1:]])
+    return logits, hindsight(model, products, x, y, states)
+
+
 def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
     """What the network of a recipe is trained for."""
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
         return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
-    return Classifying(config.classes, graphs, teachers, optim.distillation)
+    return Classifying(config.classes, graphs, teachers, optim.distillation, optim.hindsight)
 
 
 def teachers_of(recipe: Recipe) -> list[Teacher]:

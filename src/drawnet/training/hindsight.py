@@ -1,0 +1,72 @@
+"""Learn by hindsight where to look.
+
+A window learns from what it sees: its gradient knows nothing of a digit beyond its edge. Once the
+second glimpse of an image has gone to the wrong place, no gradient leads it to the right one, and
+the network learns to guess what it did not find. So for the images that are answered worst, here
+other second windows are tried, all over the image; where one of them leads to the right answer, the
+second window learns to look at once where that search came to rest. Only the labels are used for
+it, not the places of the digits.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from drawnet.classify import GlimpseClassifier, Products, State
+
+PLACES = (-0.55, 0.0, 0.55)
+"""The second windows tried have these g~_X and g~_Y (equation 22): nine that cover the image."""
+
+SHARE = 8
+"""Of a batch, one image in so many is searched again: those with the lowest p(y | x)."""
+
+WRONG, RIGHT = math.log(2), math.log(2) / 2
+"""With -log p(y | x) above the first, an answer is to be mended; below the second, it is mended."""
+
+
+def hindsight(
+    model: GlimpseClassifier,
+    products: Products,
+    x: Float[Tensor, "batch channels height width"],
+    y: Int64[Tensor, " batch"],
+    states: list[State],
+) -> Float[Tensor, ""]:
+    """How far the second windows are from where they should have been, in hindsight.
+
+        1/B sum_b |g~_2 - g~*|^2      over the images b that another second window puts right
+
+    where g~* is the centre of the last window of the chain that it begins.
+
+    Args:
+        model: The network.
+        products: Its products, from `GlimpseClassifier.fuse`.
+        x: The images.
+        y: Their classes.
+        states: Those of the chain, T + 1, from `GlimpseClassifier.look`.
+
+    Returns:
+        Its gradient is that of the second window's centres alone. With less than three glimpses it
+        is 0: there is no search that could come to rest.
+    """
+    if len(states) < 4:
+        return x.new_zeros(())
+    with torch.no_grad():
+        own = cross_entropy(states[-1].answer, y, reduction="none")
+        hard = own.topk(max(1, len(y) // SHARE)).indices
+        centres = torch.cartesian_prod(*2 * [x.new_tensor(PLACES)])
+        count = len(centres)
+        tried = hard.repeat_interleave(count)
+        second = State(*(value[tried] for value in states[1]))
+        second.window[:, :2] = centres.repeat(len(hard), 1)
+        found, _ = model.look(products, x[tried], second, len(states) - 2)
+        loss = cross_entropy(found[-1].answer, y[tried], reduction="none")
+        best, which = loss.view(-1, count).min(1)
+        rest = found[-2].window[:, :2].view(-1, count, 2)
+        target = rest[torch.arange(len(hard), device=x.device), which]
+        inside = target.abs().amax(1) < 1
+        saved = (own[hard] > WRONG) & (best < RIGHT) & inside
+    miss = (states[1].window[hard, :2] - target).square().sum(1)
+    return (miss * saved).sum() / len(y)
