@@ -78,7 +78,7 @@ class OptimConfig:
             1, linearly. For networks that draw.
         distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
             labels have the rest. Where the recipe has no `teachers` this does nothing.
-        hindsight: The weight, >= 0, of what the second window learns from a search of the images
+        hindsight: The weight, >= 0, of what the windows learn from another search of the images
             that were answered worst: see `drawnet.training.hindsight`. For networks that classify
             by glimpses.
     """

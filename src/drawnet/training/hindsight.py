@@ -1,11 +1,12 @@
 """Learn by hindsight where to look.
 
 A window learns from what it sees: its gradient knows nothing of a digit beyond its edge. Once the
-second glimpse of an image has gone to the wrong place, no gradient leads it to the right one, and
-the network learns to guess what it did not find. So for the images that are answered worst, here
-other second windows are tried, all over the image; where one of them leads to the right answer, the
-second window learns to look at once where that search came to rest. Only the labels are used for
-it, not the places of the digits.
+second glimpse of an image has gone to the wrong place, no gradient leads it to the right one, nor
+any later glimpse, and the network learns to guess what it did not find. So for the images that are
+answered worst, here other second windows are tried, all over the image; where one of them leads to
+the right answer, all windows from the second on learn to look where that search came to rest: the
+second to go there at once, the later ones to turn to it still. Only the labels are used for it, not
+the places of the digits.
 """
 
 import math
@@ -34,9 +35,9 @@ def hindsight(
     y: Int64[Tensor, " batch"],
     states: list[State],
 ) -> Float[Tensor, ""]:
-    """How far the second windows are from where they should have been, in hindsight.
+    """How far the windows are from where they should have been, in hindsight.
 
-        1/B sum_b |g~_2 - g~*|^2      over the images b that another second window puts right
+        1/B sum_b sum_{t=2}^T |g~_t - g~*|^2      over the images b that another window 2 puts right
 
     where g~* is the centre of the last window of the chain that it begins.
 
@@ -48,8 +49,8 @@ def hindsight(
         states: Those of the chain, T + 1, from `GlimpseClassifier.look`.
 
     Returns:
-        Its gradient is that of the second window's centres alone. With less than three glimpses it
-        is 0: there is no search that could come to rest.
+        The mean over the batch, in units of half an image. With less than three glimpses it is 0:
+        there is no search that could come to rest.
     """
     if len(states) < 4:
         return x.new_zeros(())
@@ -68,5 +69,6 @@ def hindsight(
         target = rest[torch.arange(len(hard), device=x.device), which]
         inside = target.abs().amax(1) < 1
         saved = (own[hard] > WRONG) & (best < RIGHT) & inside
-    miss = (states[1].window[hard, :2] - target).square().sum(1)
+    windows = torch.stack([state.window[hard, :2] for state in states[1:-1]])
+    miss = (windows - target).square().sum(2)
     return (miss * saved).sum() / len(y)

@@ -217,7 +217,7 @@ class Classifying(Task):
     ) -> tuple[Tensor, Tensor]:
         """The cross-entropy to the labels or, with teachers, to labels and teachers mixed.
 
-        To it `hindsight` times the misses of the second windows are added.
+        To it `hindsight` times the misses of the windows are added.
         """
         x, y = batch
         assert y is not None
@@ -249,7 +249,7 @@ def answers(model: Pretrained, x: Tensor, glimpses: int) -> Tensor:
 
 
 def searched(model: Pretrained, x: Tensor, y: Tensor, glimpses: int) -> tuple[Tensor, Tensor]:
-    """The logits of a classifier ``(T, B, classes)``, and the misses of its second windows."""
+    """The logits of a classifier ``(T, B, classes)``, and the misses of its windows."""
     assert isinstance(model, GlimpseClassifier)
     products = model.fuse()
     states, _ = model.look(products, x, model.initial_state(products, len(x)), glimpses)
