@@ -1,5 +1,6 @@
 """On an NVIDIA GPU: `pytest -m gpu`. Elsewhere these tests are skipped."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from trainings import RECIPE, Spy, final_state, rows, run
 
 from drawnet import DRAW, DRAWConfig
 from drawnet.benchmark.cases import Case, ours
+from drawnet.classify import GlimpseClassifier, nll
+from drawnet.config import ClassifierConfig
 from drawnet.fast import accelerate, has_compiler
 from drawnet.graphs import graphed
 from drawnet.objective import elbo, kl
-from drawnet.training import Interrupted
+from drawnet.training import Interrupted, hindsight
+from drawnet.training.tasks import searched
 
 pytestmark = [
     pytest.mark.gpu,
@@ -44,7 +48,7 @@ def on_gpu(**changes: Any) -> tuple[DRAW, Tensor, Tensor]:
     return model, images().float().cuda(), noise().float().cuda()
 
 
-def step(function: Any, model: DRAW, x: Tensor, eps: Tensor) -> dict[str, Tensor]:
+def step(function: Any, model: torch.nn.Module, x: Tensor, eps: Tensor) -> dict[str, Tensor]:
     """What a function gives for a batch, and the gradient of every parameter."""
     model.zero_grad()
     found = function(model, x, eps)
@@ -102,6 +106,21 @@ def test_labels_are_seen() -> None:
     for labels in (y, 3 - y):
         found, expected = recorded(model, x, eps, labels), told(model, x, eps, labels)
         assert worst({"": found.detach()}, {"": expected.detach()}) < 1e-6
+
+
+def test_another_search_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hindsight, "WRONG", -math.inf)
+    monkeypatch.setattr(hindsight, "RIGHT", math.inf)
+    model = GlimpseClassifier(ClassifierConfig((C, H, W), 4, hidden_size=9, read_size=3)).cuda()
+    x, y = images().float().cuda(), torch.arange(B, device="cuda")
+
+    def searching(model: GlimpseClassifier, x: Tensor, y: Tensor) -> Tensor:
+        logits, miss = searched(model, x, y, 4)
+        return (nll(logits, y) + miss)[None]
+
+    recorded = graphed(searching)
+    for labels in (y, y + 1):
+        assert worst(step(recorded, model, x, labels), step(searching, model, x, labels)) < 1e-6
 
 
 @pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton here")

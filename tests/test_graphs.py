@@ -2,6 +2,7 @@
 keeps inputs, outputs and gradients in memory that every run overwrites, as the real one does."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from drawnet.classify import GlimpseClassifier, nll
 from drawnet.config import ClassifierConfig
 from drawnet.graphs import graphed
 from drawnet.objective import elbo, kl
-from drawnet.training import Interrupted
+from drawnet.training import Interrupted, hindsight
+from drawnet.training.tasks import searched
 
 
 def losses(model: DRAW, x: Tensor, eps: Tensor, scale: float = 1.0) -> Tensor:
@@ -127,6 +129,23 @@ def test_a_classifier_can_be_recorded(recorder: Recorder) -> None:
             args = (model, x, y, glimpses)
             assert_close(step(recorded, *args), step(answers, *args))
     assert recorder.recordings == 4
+
+
+def test_another_search_can_be_recorded(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hindsight, "WRONG", -math.inf)
+    monkeypatch.setattr(hindsight, "RIGHT", math.inf)
+    model = GlimpseClassifier(ClassifierConfig((3, 11, 8), 4, hidden_size=9, read_size=2))
+    recorded, x = graphed(searching), images()
+    for y in (torch.arange(B), torch.arange(B) + 2):
+        assert_close(step(recorded, model, x, y, 4), step(searching, model, x, y, 4))
+    assert recorder.recordings == 1
+
+
+def searching(model: GlimpseClassifier, x: Tensor, y: Tensor, glimpses: int) -> Tensor:
+    logits, miss = searched(model, x, y, glimpses)
+    return (nll(logits, y) + miss)[None]
 
 
 def test_what_is_new_is_recorded_anew(recorder: Recorder) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from drawnet import DRAWConfig
-from drawnet.config import ClassifierConfig
+from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import SOURCES
 from drawnet.recipe import (
     NETWORKS,
@@ -72,6 +72,8 @@ def test_find() -> None:
         (OptimConfig, "glimpse_schedule", {0: 10**9}),
         (OptimConfig, "free_bits", -0.1),
         (OptimConfig, "free_bits", math.inf),
+        (OptimConfig, "distillation", 1.1),
+        (OptimConfig, "hindsight", -0.1),
         (OptimConfig, "kl_warmup_epochs", -1.0),
         (OptimConfig, "kl_warmup_epochs", math.nan),
         (TrainerConfig, "devices", 0),
@@ -93,6 +95,12 @@ def test_values_out_of_range_name_the_field_and_the_range(
 def test_only_what_draws_has_latents_to_pay_for(name: str) -> None:
     with pytest.raises(ValueError, match=rf"optim\.{name} must be 0 for a network .*, got 0.5"):
         Recipe(ClassifierConfig(), optim=OptimConfig(**{name: 0.5}))
+
+
+@pytest.mark.parametrize("model", [DRAWConfig(), ConvNetConfig()])
+def test_only_who_looks_again_can_search(model: DRAWConfig | ConvNetConfig) -> None:
+    with pytest.raises(ValueError, match=r"optim\.hindsight must be 0 for a network .*, got 0.5"):
+        Recipe(model, optim=OptimConfig(hindsight=0.5))
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,10 @@ def test_who_answers_as_the_teacher_has_nothing_to_learn_from_it() -> None:
         assert weight.grad.abs().max() < 1e-6
 
 
+def test_train_by_hindsight(tmp_path: Path) -> None:
+    assert run(tmp_path, recipe(GLIMPSES, epochs=8, hindsight=1.0)).error < 0.2
+
+
 def test_train_by_teachers(tmp_path: Path) -> None:
     """Who learns from one that says "left" to all says so too, unless it learns from labels."""
     teacher = stored(tmp_path / "teacher", sure_of_left(replace(GLIMPSES, glimpses=1)))

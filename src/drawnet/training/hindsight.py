@@ -6,7 +6,7 @@ any later glimpse, and the network learns to guess what it did not find. So for 
 answered worst, here other second windows are tried, all over the image; where one of them leads to
 the right answer, all windows from the second on learn to look where that search came to rest: the
 second to go there at once, the later ones to turn to it still. Only the labels are used for it, not
-the places of the digits.
+the places of the digits. Of several processes, each searches in its part of the batch.
 """
 
 import math
@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy
 
 from drawnet.classify import GlimpseClassifier, Products, State
 
-PLACES = (-0.55, 0.0, 0.55)
-"""The second windows tried have these g~_X and g~_Y (equation 22): nine that cover the image."""
+ACROSS, REACH = 3, 0.55
+"""So many second windows are tried along each side, with g~ (equation 22) from -REACH to REACH."""
 
 SHARE = 8
 """Of a batch, one image in so many is searched again: those with the lowest p(y | x)."""
@@ -57,7 +57,8 @@ def hindsight(
     with torch.no_grad():
         own = cross_entropy(states[-1].answer, y, reduction="none")
         hard = own.topk(max(1, len(y) // SHARE)).indices
-        centres = torch.cartesian_prod(*2 * [x.new_tensor(PLACES)])
+        along = torch.linspace(-REACH, REACH, ACROSS, dtype=x.dtype, device=x.device)
+        centres = torch.cartesian_prod(along, along)
         count = len(centres)
         tried = hard.repeat_interleave(count)
         second = State(*(value[tried] for value in states[1]))
