@@ -80,6 +80,18 @@ def test_who_is_right_searches_no_more() -> None:
     assert hindsight(model, model.fuse(), x, y, chain(model, x)) == 0
 
 
+def test_a_search_that_ended_nowhere_leaves_no_trace() -> None:
+    """Windows so far away that the square of their distance is no number are not learned from."""
+    model, (x, y) = classifier(), batch()
+    with torch.no_grad():
+        model.window.weight *= 1e200
+    found = hindsight(model, model.fuse(), x, y, chain(model, x))
+    assert found == 0
+    found.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), name
+
+
 @pytest.mark.parametrize("glimpses", [1, 2])
 def test_a_search_of_two_glimpses_cannot_end(glimpses: int) -> None:
     model, (x, y) = classifier(), batch()

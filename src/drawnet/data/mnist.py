@@ -114,7 +114,7 @@ def _load(
     x = read_idx(images_path, (count, 28, 28))[:, None]
     view, how = shown(binarize)
     if split == "train" and include_valid:
-        how += ", those of validation too"
+        how += ", digits of validation too"
     elif split != "test":
         part = slice(-_VALID, None) if split == "valid" else slice(-_VALID)
         x, y = x[part].clone(), y[part].clone()

@@ -71,5 +71,5 @@ def hindsight(
         inside = target.abs().amax(1) < 1
         saved = (own[hard] > WRONG) & (best < RIGHT) & inside
     windows = torch.stack([state.window[hard, :2] for state in states[1:-1]])
-    miss = (windows - target).square().sum(2)
-    return (miss * saved).sum() / len(y)
+    miss = torch.where(saved[:, None], windows - target, 0.0)
+    return miss.square().sum() / len(y)
