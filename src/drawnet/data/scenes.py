@@ -66,12 +66,11 @@ def cluttered_mnist(
     bent = f", digits warped by {warp:g}" if warp else ""
     bent += f", digits bent by {elastic:g} pixels" if elastic else ""
     what = f"{size}x{size}, {distractors} distractors of {piece}x{piece}, {_when(fixed)}"
-    digits = mnist(split, store, include_valid=include_valid)
-    bent += ", digits of validation too" if split == "train" and include_valid else ""
+    whose = ", digits of validation too" if split == "train" and include_valid else ""
     return replace(
-        digits,
+        mnist(split, store, include_valid=include_valid),
         name="cluttered_mnist",
-        description=f"cluttered_mnist, {what}{bent}",
+        description=f"cluttered_mnist, {what}{bent}{whose}",
         view=view,
         size=(size, size),
     )
