@@ -129,7 +129,7 @@ def test_the_kept_weights_are_the_averaged_ones_and_give_the_logged_bound(unbrok
         assert not torch.equal(weight, last[f"model.{name}"])
     total, generator = 0.0, torch.Generator()
     for number, index in enumerate(torch.arange(VALID).split(BATCH)):
-        reseed(generator, 7, Stream.VALIDATION, number)
+        reseed(generator, 0, Stream.VALIDATION, number)
         x, _ = IMAGES[1].batch(index, generator)
         with torch.no_grad():
             total -= objective.elbo(x, model(x, generator=generator)).sum().item()

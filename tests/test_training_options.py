@@ -52,7 +52,7 @@ def validated(model: DRAW, images: Images) -> float:
     """The true bound, with the noise of validation."""
     total, generator = 0.0, torch.Generator()
     for number, index in enumerate(torch.arange(VALID).split(BATCH)):
-        reseed(generator, 7, Stream.VALIDATION, number)
+        reseed(generator, 0, Stream.VALIDATION, number)
         x, y = images.batch(index, generator)
         y = y if model.config.classes else None
         with torch.no_grad():

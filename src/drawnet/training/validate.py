@@ -1,4 +1,8 @@
-"""The loss on the validation images, with the averaged weights and always the same noise."""
+"""The loss on the validation images, with the averaged weights and always the same noise.
+
+The noise, and what is random about the images, does not depend on the recipe's seed: trainings
+that differ in it are judged alike.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,6 +14,9 @@ from lightning.pytorch import Trainer
 from drawnet.data import Images
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
+
+SEED = 0
+"""Of the noise, and of what is random about the images."""
 
 
 class Validation(NamedTuple):
@@ -75,7 +82,7 @@ def validate(
             sums[2] = 1
             break
         index = torch.arange(first, min(first + size, len(images)), device=device)
-        reseed(generator, module.recipe.seed, Stream.VALIDATION, number)
+        reseed(generator, SEED, Stream.VALIDATION, number)
         batch = images.batch(index, generator)
         noise = module.task.noise(generator, len(index), glimpses)
         sums[:2] += module.task.losses(module.average, batch, noise, glimpses).sum(1)
