@@ -14,7 +14,8 @@ import torch
 from commands import Answer
 from PIL import Image
 
-from drawnet import DRAW, __version__, cli, training
+from drawnet import DRAW, __version__, cli, training, weights
+from drawnet.recipe import shipped
 
 RECIPE = """\
 model: {image_shape: [1, 9, 9], glimpses: 4, enc_size: 11, dec_size: 10, z_size: 5, write_size: 3}
@@ -76,6 +77,8 @@ def test_recipes(drawnet: Callable[..., Answer]) -> None:
     answer = drawnet("recipes")
     assert answer.code == 0
     assert "mnist-laptop" in answer.out
+    assert drawnet("recipes", "mnist").out == shipped()["mnist"].read_text()
+    assert "got 'nonesuch'" in drawnet("recipes", "nonesuch").err
 
 
 def test_train_then_go_on_for_longer(
@@ -170,6 +173,7 @@ def test_reconstruct(
         (["train", "--resume"], "holds no run to resume"),
         (["evaluate", "nothing"], "no weights at nothing"),
         (["generate", "nothing"], "no weights at nothing"),
+        (["generate", "/nothing"], "no weights at /nothing"),
         (["generate", "RUN", "--count", "0"], "--count: must be 1 to 1000, got 0"),
         (["generate", "RUN", "--fps", "nan"], "--fps: must be 0.1 to 50.0, got nan"),
         (["generate", "RUN", "--device", "abacus"], "device abacus"),
@@ -304,14 +308,18 @@ def test_after_a_divergence_it_says_how_to_go_on(
         raise training.Diverged("not finite")
 
     monkeypatch.setattr(training, "train", diverges)
-    command = ("train", "--recipe", "digits", "--optim.lr", "4e-3", "--out", tmp_path)
-    failed = drawnet(*command)
+    failed = drawnet("train", "--recipe", "digits", "--optim.lr", "4e-3", "--out", tmp_path)
     assert failed.code == 3
-    assert failed.err.endswith("drawnet train: not finite; try a lower rate: --optim.lr 0.002\n")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step-000000001.ckpt").touch()
     go_on = f"drawnet train --out {tmp_path} --resume --optim.lr 0.002"
-    assert drawnet(*command).err.endswith(f"not finite; to go on from before: {go_on}\n")
+    assert failed.err.endswith(f"not finite; to go on from before: {go_on}\n")
+
+
+def test_weights_tell_where_they_come_from(drawnet: Callable[..., Answer], trained: Path) -> None:
+    told = json.loads(drawnet("weights", trained).out)
+    assert told == json.loads((trained / "weights" / "config.json").read_text())
+    assert told["provenance"]["steps"] > 0
+    listed = drawnet("weights").out.splitlines()
+    assert [line.split()[0] for line in listed] == weights.shipped()
 
 
 def test_weights_are_usable_from_python(trained: Path) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from tiny import seeded
 
-from drawnet import DRAW, Trace, data, figures
+from drawnet import DRAW, DRAWConfig, Trace, data, figures
 from drawnet.classify import GlimpseClassifier
 from drawnet.cli.drawing import pairs_in_a_row
 from drawnet.cli.inputs import drawn_at_random
@@ -39,8 +39,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "WITH": save_drawer(folder / "with"),
         "WITHOUT": save_drawer(folder / "without", write_size=None),
         "CLASSIFIER": save_classifier(folder / "classifier"),
+        "OWN": save_own(folder / "own"),
         "CLASSES": save_drawer(folder / "classes", {"classes": ["a", "b"]}, classes=2),
     }
+
+
+def save_own(folder: Path) -> Path:
+    class Own(DRAW):
+        """A network that the command line does not know."""
+
+    Own(DRAWConfig(image_shape=(1, SIDE, SIDE))).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -87,6 +96,21 @@ def test_a_drawing_at_another_size(
         assert last.size == (3 * size + 2 * 8, size)
         first = np.asarray(last.convert("RGB"))[:, :size]
     assert np.array_equal(first, np.asarray(expected)[:, :size])
+
+
+def test_without_an_animation_there_may_be_many(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * (T + 1) * SIDE**2 - 1)
+    options = ("--count", 3, "--scale", 1, "--out", tmp_path)
+    refused = drawnet("generate", weights["WITH"], *options)
+    assert "or no animation, by --format none" in refused.err
+    answer = drawnet("generate", weights["WITH"], *options, "--format", "none")
+    assert answer.out.splitlines() == [str(tmp_path / "generated.png")]
+    assert [path.name for path in tmp_path.iterdir()] == ["generated.png"]
 
 
 def test_windows_glimpses_and_columns(
@@ -484,7 +508,7 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["generate", "CLASSES", "--label", "c"], "--label must be one of a, b, got 'c'"),
         (["generate", "CLASSES", "--label", "0,2"], "--label must be one of a, b, got '2'"),
         (["generate", "WITH", "--label", "0"], "draws without labels, got --label 0"),
-        (["generate", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
+        (["generate", "CLASSIFIER"], "got GlimpseClassifier, which is for classify and evaluate"),
         (["complete", "WITH", "--mask", "middle"], "--mask must be left, right, top, bottom, "),
         (["complete", "WITH", "--mask", "pixels"], "--mask pixels:SHARE needs a number, got pix"),
         (["complete", "WITH", "--mask", "pixels:2"], "share must be from 0 to 1, got 2.0"),
@@ -509,7 +533,8 @@ def test_pictures_and_their_nats_as_they_are_sent(
             "expected at most 133949 chains at once, count x times x chains, got 409600",
         ),
         (["complete", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
-        (["classify", "WITH"], "expected weights of a GlimpseClassifier, got DRAW"),
+        (["classify", "WITH"], "expected weights of a GlimpseClassifier, got DRAW, which is for"),
+        (["classify", "OWN"], "got Own, a network of one's own, which is for Python only"),
         (
             ["classify", "CLASSIFIER", "--image", "no.png"],
             "no.png: expected a picture, got no such",

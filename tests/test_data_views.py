@@ -197,6 +197,24 @@ def test_the_generator_decides_everything(grey: Images, view: View) -> None:
     torch.testing.assert_close(single.double(), a)
 
 
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_in_order_images_do_not_depend_on_the_batch(
+    grey: Images, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drawnet.data.images.BLOCK", 4)
+    images = replace(grey, view=view)
+    expected = [
+        images.batch(torch.arange(first, last), seeded(3 + first))
+        for first, last in ((0, 4), (4, 8), (8, COUNT))
+    ]
+    for size in (3, 4, 400):
+        batches = list(images.in_order(size, seed=3))
+        assert max(len(x) for x, _, _ in batches) == min(size, 4)
+        for i in range(1 if expected[0][1] is None else 2):
+            parts = ([batch[i] for batch in way] for way in (batches, expected))
+            assert torch.equal(*map(torch.cat, parts))
+
+
 def test_without_a_generator_the_global_one_is_used(grey: Images) -> None:
     index = torch.arange(COUNT)
     a, b = (binarized(grey.pixels, None, index, None)[0] for _ in range(2))

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import torch
 from trainings import (
+    COUNT,
     EPOCHS,
+    IMAGES,
     RECIPE,
     STEPS_PER_EPOCH,
     Spy,
@@ -30,10 +32,11 @@ from trainings import (
 
 from drawnet import DRAW
 from drawnet.disk import sweep
-from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint
+from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint, train
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
 from drawnet.training.log import MetricsCSV
+from drawnet.training.run_folder import RunFolder
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
 
@@ -104,6 +107,48 @@ def test_a_finished_run_has_nothing_to_resume(unbroken: Path, broken: Path) -> N
     assert_same(final_state(broken), final_state(unbroken))
 
 
+def test_a_run_cut_short_before_its_first_checkpoint_begins_anew(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    RunFolder(tmp_path).begin(RECIPE, overwrite=False)
+    with pytest.raises(ValueError, match="holds a run"):
+        run(tmp_path)
+    run(tmp_path, resume=True)
+    assert_same(final_state(tmp_path), final_state(unbroken))
+
+
+def test_what_was_given_from_python_must_be_given_again(broken: Path) -> None:
+    fewer = IMAGES[0].subset(torch.arange(COUNT - 1)), IMAGES[1]
+    said = f"is of a DRAW on {COUNT} images of halves, this is a DRAW on {COUNT - 1} images"
+    with pytest.raises(CheckpointError, match=said):
+        train(RECIPE, broken, images=fewer, resume=True, progress=False)
+
+    class Own(DRAW):
+        """Another network, of the same configuration."""
+
+    with pytest.raises(CheckpointError, match="this is a Own on"):
+        train(RECIPE, broken, images=IMAGES, network=Own, resume=True, progress=False)
+
+
+def test_the_best_is_that_of_the_weights_kept(unbroken: Path, broken: Path) -> None:
+    for part in ("weights", "checkpoints"):
+        shutil.rmtree(broken / part)
+        shutil.copytree(unbroken / part, broken / part)
+    slow = replace(RECIPE, optim=replace(RECIPE.optim, lr=1e-9))
+    best = run(broken, recipe=slow, resume=checkpoints(broken)[0])
+    provenance = json.loads((unbroken / "provenance.json").read_text())
+    assert best.loss == provenance["validation_nats"], "the branch gone back on was better"
+    assert (best.step, best.kl) == (provenance["steps"], provenance["validation_kl"])
+    kept = "weights/model.safetensors"
+    assert (broken / kept).read_bytes() == (unbroken / kept).read_bytes()
+
+
+def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, threads=before + 1)))
+    assert torch.get_num_threads() == before
+
+
 def test_a_folder_with_a_run_is_refused_or_overwritten(unbroken: Path, broken: Path) -> None:
     (broken / "metrics.csv").write_text("as it was")
     with pytest.raises(ValueError, match="holds a run"):
@@ -158,10 +203,6 @@ def test_a_new_folder_gets_weights_of_its_own(broken: Path, tmp_path: Path) -> N
     out = tmp_path / "new"
     with pytest.raises(CheckpointError, match="nothing is left to train"):
         run(out, resume=finished)
-    state = checkpoint.load(path)
-    (watch,) = (each for name, each in state["callbacks"].items() if "Watch" in name)
-    watch["best"] = (-1e9, *watch["best"][1:])
-    AtomicCheckpointIO().save_checkpoint(state, path)
     best = run(out, resume=path)
     assert best.step == STEPS
     assert DRAW.from_pretrained(out / "weights").config == RECIPE.model

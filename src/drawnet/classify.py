@@ -278,7 +278,7 @@ def evaluate_classifier(
     Args:
         model: The network.
         images: The set, with labels, on the device of the network.
-        batch_size: Images at a time.
+        batch_size: Images at a time, >= 1. The result does not depend on it.
         seed: Of what is random about the images.
         progress: Called with the images done and their number.
 
@@ -288,12 +288,9 @@ def evaluate_classifier(
     if len(images) == 0 or images.labels is None:
         what = "an empty set" if len(images) == 0 else f"{images.name} without labels"
         raise ValueError(f"expected labelled images to evaluate on, got {what}")
-    classes, device = len(images.classes), images.pixels.device
-    generator = torch.Generator(device)
-    errors, pairs = [], []
-    for first in range(0, len(images), batch_size):
-        index = torch.arange(first, min(first + batch_size, len(images)), device=device)
-        x, y = images.batch(index, generator.manual_seed(seed + first))
+    classes = len(images.classes)
+    errors, pairs, done = [], [], 0
+    for x, y, _ in images.in_order(batch_size, seed):
         assert y is not None
         logits = model.logits(x)
         if logits.shape[-1] != classes:
@@ -301,8 +298,9 @@ def evaluate_classifier(
             raise ValueError(f"{message}, got {logits.shape[-1]}")
         errors.append(wrong(logits, y))
         pairs.append(y * classes + logits[-1].argmax(-1))
+        done += len(x)
         if progress is not None:
-            progress(first + len(x), len(images))
+            progress(done, len(images))
     counts = torch.cat(errors, dim=1).sum(1).tolist()
     confusion = torch.cat(pairs).bincount(minlength=classes**2).view(classes, classes)
     return ErrorRate(

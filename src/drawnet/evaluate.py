@@ -5,7 +5,7 @@ chain it was computed with; the set describes itself (`drawnet.data.Images.descr
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,7 +72,8 @@ def evaluate(
     Args:
         model: The network, on the device to run on.
         images: The set, on the same device.
-        batch_size: Images at a time, >= 1.
+        batch_size: Images at a time, >= 1. The noise of the latents depends on it, the images
+            do not.
         samples: K of the importance-weighted bound; with 1 it is left out.
         glimpses: Length of the chain, if not the model's own.
         seed: Of the latents, and of what is random about the images.
@@ -90,7 +91,8 @@ def evaluate(
     images = images.for_classes(model.config.classes)
     bounds, divergences, weighted = [], [], []
     done, code_length = 0, True
-    for x, y, generator in batches(images, model.canvas, batch_size, seed):
+    for x, y, generator in images.in_order(batch_size, seed):
+        x = x.to(model.canvas.dtype)
         trace = model(x, y=y, generator=generator, glimpses=glimpses, record="last")
         bounds.append(-objective.elbo(x, trace).cpu().double())
         divergences.append(objective.kl(trace).cpu().double())
@@ -125,21 +127,6 @@ def evaluate(
         count=len(images),
         glimpses=len(kl),
     )
-
-
-def batches(
-    images: Images, like: Tensor, batch_size: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
-    """The images in order with their labels, each batch with a generator for its noise.
-
-    That depends only on the seed and the place of the batch, so the same images get the same noise
-    whatever was drawn before.
-    """
-    for start in range(0, len(images), batch_size):
-        generator = torch.Generator(like.device).manual_seed(seed + start)
-        index = torch.arange(start, min(start + batch_size, len(images)), device=like.device)
-        x, y = images.batch(index, generator)
-        yield x.to(like.dtype), y, generator
 
 
 def standard_error(values: Tensor) -> float:

@@ -132,7 +132,8 @@ class TrainerConfig:
         devices: Devices per machine: a number, or ``auto`` for all there are.
         num_nodes: Machines.
         strategy: How several devices share the work: ``auto``, ``ddp``, ...
-        max_time: Stop after this time, as ``DD:HH:MM:SS``; a training that is resumed has it again.
+        max_time: Stop after this time, as ``DD:HH:MM:SS`` (in YAML in quotes); a training that is
+            resumed has it again.
         validate_every: Epochs between two validations.
         checkpoint_minutes: Minutes between two checkpoints; there is also one after validation.
         threads: Threads per process for torch; by default torch decides.

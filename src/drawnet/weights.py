@@ -9,6 +9,7 @@ key that is not known is refused rather than dropped, since it would be another 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -149,7 +150,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):
         if (folder / "config.json").is_file():
             return folder
-    if Path(name).exists() or str(name).count("/") != 1:
+    if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)):
         raise WeightsError(
             f"no weights at {name}: expected a folder with config.json and model.safetensors, "
             f"or one of {', '.join(shipped()) or 'no shipped names'}"
@@ -157,7 +158,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        message = f"no folder {name}; to look on the hub, pip install 'drawnet[hub]'"
+        message = f"no folder {name}; to look on the hub, pip install huggingface_hub"
         raise WeightsError(message) from error
     try:
         patterns = ["*.json", "*.safetensors"]

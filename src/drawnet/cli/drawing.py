@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drawnet.data import Images
     from drawnet.model import DRAW, Trace
 
-FORMATS = ("gif", "png", "apng", "webp")
+FORMATS = ("gif", "png", "apng", "webp", "none")
 BUDGET = 2**28
 """At most so many pixels in all frames of an animation, which take three bytes each."""
 CHAINS = 2**26
@@ -268,7 +268,7 @@ def _add_windows(parser: Plain) -> None:
 
 def _add_animation(parser: Plain, fps: float = 10.0) -> None:
     add_number(parser, "fps", 0.1, 50.0, fps, "glimpses a second")
-    parser.add_argument("--format", choices=FORMATS, default="gif", help="of the animation")
+    parser.add_argument("--format", choices=FORMATS, default="gif", help="of the animation, if any")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
 
 
@@ -299,13 +299,16 @@ def _afford(
     each: float = 1.0,
 ) -> None:
     """Refuse an animation that would not fit into memory, with so much space for each image."""
+    if asked.format == "none":
+        return
     _, height, width = model.config.image_shape
     cell = each * (height * scale) * (width * scale)
     pixels = asked.count * (model.config.glimpses + 1) * cell
     if pixels > BUDGET:
         raise ValueError(
             f"expected an animation of at most {BUDGET >> 20} megapixels in all its frames, got "
-            f"{pixels / 2**20:.0f}: draw fewer images, smaller ones, or fewer glimpses"
+            f"{pixels / 2**20:.0f}: draw fewer images, smaller ones, fewer glimpses, or no "
+            "animation, by --format none"
         )
 
 
@@ -326,6 +329,8 @@ def _film(
 ) -> "list[Image.Image]":
     from drawnet import visualise
 
+    if asked.format == "none":
+        return []
     return visualise.animate(
         trace, x, known=known, columns=asked.columns, scale=asked.scale, windows=asked.windows
     )
@@ -334,12 +339,14 @@ def _film(
 def _save(
     asked: argparse.Namespace, name: str, still: "Image.Image", frames: "list[Image.Image]"
 ) -> None:
-    """Save a picture and an animation, and say where they are."""
+    """Save a picture and an animation, if wanted, and say where they are."""
     from drawnet import visualise
 
     asked.out.mkdir(parents=True, exist_ok=True)
     picture = asked.out / f"{name}.png"
-    moving = asked.out / f"{name}{'-moving' * (asked.format == 'png')}.{asked.format}"
     still.save(picture)
-    visualise.save_animation(frames, moving, fps=asked.fps)
-    print(picture, moving, sep="\n")
+    print(picture)
+    if asked.format != "none":
+        moving = asked.out / f"{name}{'-moving' * (asked.format == 'png')}.{asked.format}"
+        visualise.save_animation(frames, moving, fps=asked.fps)
+        print(moving)

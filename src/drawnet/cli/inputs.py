@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     Network = TypeVar("Network", bound=Pretrained)
 
+USED_BY = {
+    "DRAW": "which is for generate, reconstruct, complete, explore and evaluate",
+    "GlimpseClassifier": "which is for classify and evaluate",
+    "ConvNet": "which is for evaluate",
+}
+UNKNOWN = "a network of one's own, which is for Python only"
+
 
 def drawer(asked: argparse.Namespace) -> "DRAW":
     """The network that draws, on its device."""
@@ -58,6 +65,9 @@ def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
     from drawnet.fast import accelerate, flush_denormals
 
     flush_denormals()  # before there are threads
+    if (found := described(asked)["model"]) != kind.__name__:
+        what = f"expected weights of a {kind.__name__}, got {found}"
+        raise ValueError(f"{asked.weights}: {what}, {USED_BY.get(found, UNKNOWN)}")
     model = kind.from_pretrained(asked.weights)
     if asked.glimpses is not None:  # no weight depends on it
         model.config = replace(model.config, glimpses=asked.glimpses)

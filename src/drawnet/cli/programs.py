@@ -1,5 +1,6 @@
 """`drawnet weights`, `drawnet demo` and `drawnet benchmark`."""
 
+import json
 from collections.abc import Sequence
 
 from drawnet.cli.arguments import add_number, verb_parser
@@ -8,10 +9,17 @@ from drawnet.cli.outputs import MACHINE_FAILED, fail, note, tell
 
 
 def weights(argv: Sequence[str]) -> None:
-    """List the weights that come with the package."""
-    verb_parser(weights).parse_args(argv)
+    """List the weights that come with the package, or tell all that some say of themselves."""
+    parser = verb_parser(weights)
+    parser.add_argument(
+        "name", nargs="?", help="print all about these, as JSON: a name or a folder"
+    )
+    asked = parser.parse_args(argv)
     from drawnet.weights import describe, locate, shipped
 
+    if asked.name is not None:
+        print(json.dumps(describe(locate(asked.name)), indent=2))
+        return
     if not shipped():
         note("weights", "no weights come with this package")
     for name in shipped():

@@ -35,7 +35,7 @@ def evaluate(argv: Sequence[str]) -> None:
     add_number(parser, "count", 1, 10**9, None, "images, drawn at random; by default all")
     what = "K of an importance-weighted bound beside the usual one"
     add_number(parser, "samples", 1, 10**6, 1, what)
-    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time")
+    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time, never more than 500")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
 
@@ -115,7 +115,12 @@ def _chosen(asked: argparse.Namespace, images: "Images") -> "Images":
 
 
 def _facts(asked: argparse.Namespace, images: "Images") -> dict[str, Any]:
-    return {"weights": asked.weights, "data": images.description, "split": images.split}
+    return {
+        "weights": asked.weights,
+        "data": images.description,
+        "split": images.split,
+        "seed": asked.seed,
+    }
 
 
 def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: int) -> float:

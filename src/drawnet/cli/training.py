@@ -102,15 +102,18 @@ def train(argv: Sequence[str]) -> None:
         fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
         lower = f"--optim.lr {recipe.optim.lr / 2:g}"
-        if any((out / "checkpoints").glob("*.ckpt")):
-            fail("train", f"{stop}; to go on from before: {go_on} {lower}", DIVERGED)
-        fail("train", f"{stop}; try a lower rate: {lower}", DIVERGED)
+        fail("train", f"{stop}; to go on from before: {go_on} {lower}", DIVERGED)
 
 
 def recipes(argv: Sequence[str]) -> None:
-    """List the recipes that come with the package."""
-    verb_parser(recipes).parse_args(argv)
-    from drawnet.recipe import shipped
+    """List the recipes that come with the package, or print one, to be copied and changed."""
+    parser = verb_parser(recipes)
+    parser.add_argument("name", nargs="?", help="print this one, as YAML")
+    asked = parser.parse_args(argv)
+    from drawnet.recipe import find, shipped
 
+    if asked.name is not None:
+        print(find(asked.name).read_text(), end="")
+        return
     for name, path in shipped().items():
         print(f"{name:26} {path.read_text().splitlines()[0].lstrip('# ')}")

@@ -6,7 +6,7 @@ therefore no part of the stored set but of how a batch is seen: a `View`, a pure
 stored bytes, the indices asked for and a generator to the images, vectorised, on the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,6 +16,9 @@ from torch import Tensor
 Batch: TypeAlias = tuple[Tensor, Tensor | None]
 View: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, torch.Generator | None], Batch]
 """(pixels (N,C,H,W) uint8, labels (N,) | None, index (B,), generator) -> (x, y)."""
+
+BLOCK = 500
+"""So many images are drawn at a time where the same ones are wanted each time."""
 
 
 class DataError(ValueError):
@@ -122,3 +125,26 @@ class Images:
         if self.chosen is not None:
             index = self.chosen[index]
         return self.view(self.pixels, self.labels, index, generator)
+
+    def in_order(
+        self, batch_size: int, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
+        """All images, and a generator with each batch for what else is random about it.
+
+        What is random about the images is drawn for `BLOCK` of them at a time, so that it depends
+        on the seed and their places alone. The generator depends on where a batch begins, too.
+
+        Arguments:
+            batch_size: images at a time, >= 1; there are never more than `BLOCK`.
+            seed: >= 0.
+        """
+        device = self.pixels.device
+        generator = torch.Generator(device)
+        for block in range(0, len(self), BLOCK):
+            index = torch.arange(block, min(block + BLOCK, len(self)), device=device)
+            x, y = self.batch(index, generator.manual_seed(seed + block))
+            for start in range(0, len(index), batch_size):
+                if start:
+                    generator.manual_seed(seed + block + start)
+                part = slice(start, start + batch_size)
+                yield x[part], None if y is None else y[part], generator

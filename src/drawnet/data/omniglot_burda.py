@@ -50,7 +50,7 @@ def read_chardata(path: Path, variable: str) -> np.ndarray:
     try:
         from scipy.io import loadmat, whosmat
     except ImportError as error:
-        raise DataError(f"{path}: needs scipy: pip install 'drawnet[svhn]'") from error
+        raise DataError(f"{path}: needs scipy: pip install scipy") from error
     expected = _SHAPES[variable]
     try:
         shapes = {name: shape for name, shape, _ in whosmat(path)}

@@ -145,7 +145,7 @@ def read_boxes(part: Path, store: Store) -> list[_Number]:
     try:
         import h5py
     except ImportError as error:
-        raise DataError(f"{path}: needs h5py: pip install 'drawnet[svhn]'") from error
+        raise DataError(f"{path}: needs h5py: pip install h5py") from error
     numbers = []
     try:
         with h5py.File(path, "r") as file:

@@ -43,7 +43,7 @@ def launch(
     try:
         from drawnet.demo import page
     except ModuleNotFoundError as error:
-        message = f"the demo needs {error.name}: pip install 'drawnet[demo]'"
+        message = f"the demo needs {error.name}: pip install {error.name}"
         raise ValueError(message) from error
     page.serve(models, classifiers, host, port)
 

@@ -40,6 +40,7 @@ class Training(LightningModule):
         steps_per_epoch: Steps in a pass over the training set.
         start_sha256: Of the weights that it began with, if it did with any.
         teachers: The networks that `Recipe.teachers` names.
+        origin: What it is a training of, for its checkpoints.
 
     Attributes:
         task: What the network is trained for.
@@ -56,6 +57,7 @@ class Training(LightningModule):
         steps_per_epoch: int,
         start_sha256: str | None = None,
         teachers: Sequence[Teacher] = (),
+        origin: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -64,6 +66,7 @@ class Training(LightningModule):
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.steps_per_epoch = steps_per_epoch
         self.start_sha256 = start_sha256
+        self.origin = origin
         self.noise_generator: torch.Generator | None = None
         self.tally = torch.zeros(4)  # no buffers: each process has its own
         self.streak = torch.zeros(2)
@@ -185,6 +188,7 @@ class Training(LightningModule):
             "recipe": asdict(self.recipe),
             "world_size": self.trainer.world_size,
             "start_sha256": self.start_sha256,
+            "origin": self.origin,
             "tally": self.trainer.strategy.reduce(tallies, reduce_op="sum"),
         }
 

@@ -52,6 +52,8 @@ def train(
 ) -> Validation:
     """Train a network by a recipe and leave its averaged weights in ``out/weights``.
 
+    From then on the process flushes denormal numbers to zero (`drawnet.fast.flush_denormals`).
+
     Args:
         recipe: What to do.
         out: The run folder; see `RunFolder` for what it will hold.
@@ -59,7 +61,8 @@ def train(
         images: A training and a validation set of one's own, instead of the recipe's.
         network: A class of one's own instead of the recipe's network, made from ``recipe.model``.
         resume: Go on from the newest whole checkpoint in `out`, or from the checkpoint named. The
-            resumed training equals the unbroken one bit for bit.
+            resumed training equals the unbroken one bit for bit. One that was stopped before its
+            first checkpoint begins anew.
         overwrite: Begin anew in a folder that holds a run, and remove that run.
         progress: Show a progress bar; by default where the output is a terminal.
         tell: Told about long preparations of the data; see `drawnet.data.load`.
@@ -85,7 +88,10 @@ def train(
     flush_denormals()  # before the data start threads
     folder = RunFolder(Path(out))
     first = getattr(rank_zero_only, "rank", 0) == 0
-    if first and folder.holds_a_run() and not (resume or overwrite):
+    if resume is True and folder.was_cut_short():
+        log.warning("no checkpoint yet in %s: beginning anew", out)
+        resume = False
+    elif first and folder.holds_a_run() and not (resume or overwrite):
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
     begun = _to_resume(folder, recipe, resume) if resume is not False else None
     if images is None:
@@ -107,11 +113,19 @@ def train(
     if first and schedule and max(schedule) >= epochs:
         count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
         log.warning("%d epochs end with T = %d: T = %d is not reached", epochs, count, late)
+    threads = torch.get_num_threads()
     if recipe.trainer.threads is not None:
         torch.set_num_threads(recipe.trainer.threads)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     if begun and begun.step >= epochs * steps_per_epoch and not folder.has_weights():
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
+    kind = network or network_of(recipe.model)
+    origin = {"network": kind.__name__, "images": [train_images.name, len(train_images)]}
+    if begun and begun.origin not in (None, origin):
+        raise CheckpointError(
+            f"checkpoint {begun.checkpoint} is of {_said(begun.origin)}, this is {_said(origin)}: "
+            "what was given from Python must be given again"
+        )
     with quiet():
         logs = Log()
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
@@ -128,9 +142,8 @@ def train(
             trainer.global_rank,
             trainer.world_size,
         )
-        kind = network or network_of(recipe.model)
         model = _network(kind, recipe, train_images, resumes=begun is not None)
-        module = Training(recipe, model, steps_per_epoch, start_sha256, teachers)
+        module = Training(recipe, model, steps_per_epoch, start_sha256, teachers, origin)
         step = begun.step if begun else 0
         if first:
             folder.begin(recipe, overwrite)
@@ -145,6 +158,8 @@ def train(
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
+        finally:
+            torch.set_num_threads(threads)
     if watch.best is None:
         raise Diverged("the validation loss was never finite")
     if first:
@@ -158,6 +173,12 @@ class _Begun(NamedTuple):
     checkpoint: Path
     step: int
     start_sha256: str | None
+    origin: dict[str, Any] | None  # what it is a training of; None in older checkpoints
+
+
+def _said(origin: dict[str, Any]) -> str:
+    name, count = origin["images"]
+    return f"a {origin['network']} on {count} images of {name}"
 
 
 def _to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> _Begun:
@@ -174,7 +195,8 @@ def _to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | 
     if different or theirs.keys() != ours.keys():
         names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
         raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
-    return _Begun(path, saved["global_step"], saved["drawnet"].get("start_sha256"))
+    more = saved["drawnet"]
+    return _Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"))
 
 
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:

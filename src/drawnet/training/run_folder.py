@@ -45,6 +45,11 @@ class RunFolder:
         """Whether a training has been here."""
         return self.recipe.exists() or self.checkpoints.exists() or self.weights.exists()
 
+    def was_cut_short(self) -> bool:
+        """Whether a training has begun here and left nothing to go on from."""
+        begun = self.recipe.exists() and self.checkpoints.exists()
+        return begun and not self.has_weights() and not any(self.checkpoints.glob("*.ckpt"))
+
     def has_weights(self) -> bool:
         """Whether a validation has left weights here."""
         return (self.weights / "config.json").is_file()

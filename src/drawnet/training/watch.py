@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from drawnet import weights
 from drawnet.data import Images
 from drawnet.training import checkpoint
 from drawnet.training.log import record
@@ -73,18 +74,24 @@ class Watch(Callback):
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best and the latest validation, and the time spent."""
+        """The latest validation, and the time spent. The best is that of the weights kept."""
         self._count_time()
         return {
-            "best": self.best and tuple(self.best),
             "latest": self.latest and tuple(self.latest),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        if self.folder.has_weights():  # or it is the best of another folder
-            self.best = state_dict["best"] and Validation(*state_dict["best"])
+        if self.folder.has_weights():  # which may be of another folder's run, or gone back on
+            kept = weights.describe(self.folder.weights)["provenance"]
+            self.best = Validation(
+                kept["validation_nats"],
+                kept["glimpses"],
+                kept["steps"],
+                kept.get("validation_kl"),
+                kept.get("validation_error"),
+            )
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
