@@ -11,7 +11,7 @@ import pytest
 import torch
 from commands import SIDE, Answer, T, save_classifier, save_drawer, save_pictures
 from matplotlib.figure import Figure
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 from tiny import seeded
 
 from drawnet import DRAW, DRAWConfig, Trace, data, figures
@@ -311,6 +311,22 @@ def test_what_a_classifier_takes_images_for_and_where_it_looks(
             assert np.array_equal(np.asarray(animation.convert("RGB")), np.asarray(frame))
     with Image.open(still) as last:
         assert np.array_equal(np.asarray(last), np.asarray(frames[-1]))
+
+
+def test_a_negative_is_inverted(
+    drawnet: Callable[..., Answer], weights: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    with Image.open(pictures / "a" / "0.png") as photo:
+        ImageOps.invert(photo).save(tmp_path / "negative.png")
+    command = ("classify", weights["CLASSIFIER"], "--out", tmp_path, "--format", "none", "--image")
+
+    def shown(*image: str | Path) -> bytes:
+        assert drawnet(*command, *image).code == 0
+        return (tmp_path / "classified.png").read_bytes()
+
+    expected = shown(pictures / "a" / "0.png")
+    assert shown(tmp_path / "negative.png") != expected
+    assert shown(tmp_path / "negative.png", "--invert") == expected
 
 
 def test_a_picture_of_ones_own_is_classified(

@@ -15,7 +15,7 @@ from drawnet.cli.inputs import (
     images_to_draw,
     known_pixels,
     labels_in_turn,
-    picture,
+    own_image,
     some,
 )
 from drawnet.cli.outputs import tell
@@ -126,7 +126,7 @@ def complete(argv: Sequence[str]) -> None:
         told = images.for_classes(model.config.classes if label is None else 0)
         x, y, _ = some(told, asked.count, asked.seed, generator)
     else:
-        x, y = picture(asked.image, model.config.image_shape)[None].to(generator.device), None
+        x, y = own_image(asked, model.config.image_shape).to(generator.device), None
         if model.config.classes and label is None:
             raise ValueError(f"{asked.weights} draws by class: name the --label of the --image")
     if label is not None:
@@ -185,7 +185,7 @@ def classify(argv: Sequence[str]) -> None:
         generator = torch.Generator(model.h.device).manual_seed(asked.seed)
         x, y, _ = some(images, asked.count, asked.seed, generator)
     else:
-        x = picture(asked.image, model.config.image_shape)[None].to(model.h.device)
+        x = own_image(asked, model.config.image_shape).to(model.h.device)
     names = _names(asked, model.config.classes, images)
     seen = model(x)
     if not seen.logits.isfinite().all():
@@ -259,6 +259,8 @@ def _add_image(parser: Plain) -> None:
         "if the network is of digits"
     )
     parser.add_argument("--image", type=Path, metavar="FILE", help=what)
+    what = "take the negative of that picture: for digits in black on white"
+    parser.add_argument("--invert", action="store_true", help=what)
 
 
 def _add_windows(parser: Plain) -> None:

@@ -150,6 +150,12 @@ def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
     return torch.arange(count) % classes if classes else None
 
 
+def own_image(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "torch.Tensor":
+    """The picture that ``--image`` names, ``(1, channels, height, width)``."""
+    x = picture(asked.image, image_shape)[None]
+    return 1 - x if asked.invert else x
+
+
 def picture(path: Path, image_shape: tuple[int, int, int]) -> "torch.Tensor":
     """The middle of a picture in a file, brought to the shape of an image, in [0, 1]."""
     import torch
