@@ -332,12 +332,9 @@ def _keeper(
             "seed": recipe.seed,
             **origin,
             "epochs": result.step / module.steps_per_epoch,
-            "steps": result.step,
-            "glimpses": result.glimpses,
             "hours": round(seconds / 3600, 4),
             "processes": module.trainer.world_size,
-            "validation_nats": result.loss,
-            f"validation_{module.task.beside}": getattr(result, module.task.beside),
+            **result.facts(),
             **ran_on,
         }
         kept.save_pretrained(folder.weights, **facts)

@@ -5,8 +5,8 @@ that differ in it are judged alike.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
 
 import torch
 from lightning.pytorch import Trainer
@@ -46,6 +46,28 @@ class Validation(NamedTuple):
         if other is None or self.glimpses != other.glimpses:
             return True
         return self.loss < other.loss
+
+    def facts(self) -> dict[str, float]:
+        """It as the provenance of weights says it; `of_facts` reads it again."""
+        facts = {
+            "steps": self.step,
+            "glimpses": self.glimpses,
+            "validation_nats": self.loss,
+            "validation_kl": self.kl,
+            "validation_error": self.error,
+        }
+        return {name: fact for name, fact in facts.items() if fact is not None}
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """What a provenance says."""
+        return cls(
+            facts["validation_nats"],
+            facts["glimpses"],
+            facts["steps"],
+            facts.get("validation_kl"),
+            facts.get("validation_error"),
+        )
 
     def __str__(self) -> str:
         if self.error is not None:

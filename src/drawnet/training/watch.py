@@ -84,14 +84,7 @@ class Watch(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
         if self.folder.has_weights():  # which may be of another folder's run, or gone back on
-            kept = weights.describe(self.folder.weights)["provenance"]
-            self.best = Validation(
-                kept["validation_nats"],
-                kept["glimpses"],
-                kept["steps"],
-                kept.get("validation_kl"),
-                kept.get("validation_error"),
-            )
+            self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
