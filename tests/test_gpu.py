@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from drawnet.fast import accelerate, has_compiler
 from drawnet.graphs import graphed
 from drawnet.objective import elbo, kl
 from drawnet.training import Interrupted, hindsight
-from drawnet.training.tasks import searched
+from drawnet.training.tasks import Classifying, searched
 
 pytestmark = [
     pytest.mark.gpu,
@@ -121,6 +122,23 @@ def test_another_search_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None
     recorded = graphed(searching)
     for labels in (y, y + 1):
         assert worst(step(recorded, model, x, labels), step(searching, model, x, labels)) < 1e-6
+
+
+def test_a_teacher_is_heard_beside_what_is_recorded() -> None:
+    config = ClassifierConfig((C, H, W), 4, hidden_size=9, read_size=3)
+    model, teacher = GlimpseClassifier(config).cuda(), GlimpseClassifier(config).cuda()
+    teacher.requires_grad_(False)
+    x, y = images().float().cuda(), torch.arange(B, device="cuda")
+    plain, recorded = (
+        partial(taught, Classifying(config.classes, graphs, [teacher])) for graphs in (False, True)
+    )
+    for labels in (y, y + 1):
+        assert worst(step(recorded, model, x, labels), step(plain, model, x, labels)) < 1e-6
+
+
+def taught(task: Classifying, model: GlimpseClassifier, x: Tensor, y: Tensor) -> Tensor:
+    """What a step minimises, as the losses of one image."""
+    return task.minimised(model, (x, y), None, 4, 0.0, lambda numbers: numbers)[0][None]
 
 
 @pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton here")
