@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracle import Attention
 from tiny import seeded
 from torch import Tensor
+from torch.func import jacfwd, jacrev
 
 from drawnet.attention import Window, filterbank, read, window, write
 
@@ -171,6 +172,20 @@ def test_several_windows_an_image_and_no_batch_at_all() -> None:
     torch.testing.assert_close(write(glimpses[0, 0], one, H, W), strokes[0, 0])
     mapped = torch.vmap(lambda x, *w: read(x, Window(*w), N))(x, *w.at(0))
     torch.testing.assert_close(mapped, glimpses[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own code
+def test_forward_and_backward_derivatives_of_a_single_window() -> None:
+    """Also in single precision, where torch's forward mode could come to double."""
+    x, params = torch.rand(C, H, W).float(), some_params()[0].float()
+
+    def glimpse(params: Tensor) -> Tensor:
+        return read(x, window(params, N, H, W), N)
+
+    forward, backward = jacfwd(glimpse)(params), jacrev(glimpse)(params)
+    torch.testing.assert_close(forward, backward)
+    each = torch.vmap(jacfwd(glimpse))(params.expand(2, 5))
+    torch.testing.assert_close(each, backward.expand_as(each))
 
 
 def test_bytes_are_refused() -> None:

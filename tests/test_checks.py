@@ -1,5 +1,7 @@
 """Images and labels that do not fit are refused, where looking at them costs nothing."""
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import B, C, H, T, W, images, noise, tiny_model
@@ -46,6 +48,12 @@ def test_rounding_and_nothing_are_no_faults() -> None:
 def test_labels_that_are_none(y: list[int]) -> None:
     with pytest.raises(ValueError, match="y must be labels from 0 to 3, got"):
         tiny_model(classes=4)(images(), y=torch.tensor(y))
+
+
+@pytest.mark.parametrize("y", [2, [0, 1, 2, 0, 1]])
+def test_labels_that_are_no_tensor(y: Any) -> None:
+    with pytest.raises(ValueError, match=r"y must be int64 labels \(5,\), got"):
+        tiny_model(classes=4).generate(B, y=y)
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's own code

@@ -13,6 +13,7 @@ from commands import SIDE, Answer, T, save_classifier, save_drawer, save_picture
 import drawnet.benchmark as drawnet_benchmark
 import drawnet.demo as drawnet_demo
 import drawnet.weights as drawnet_weights
+from drawnet import DRAW, DRAWConfig
 from drawnet.baselines import ConvNet
 from drawnet.config import ConvNetConfig
 
@@ -185,6 +186,22 @@ def test_what_cannot_be_evaluated(
     answer = drawnet("evaluate", classifier, "--data-dir", pictures, *options)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert message in answer.err
+
+
+def test_what_is_known_from_python_only(drawnet: Callable[..., Answer], tmp_path: Path) -> None:
+    class Own(DRAW):
+        """Of which the program knows nothing."""
+
+    Own(DRAWConfig((1, SIDE, SIDE), glimpses=2, write_size=3)).save_pretrained(tmp_path / "own")
+    given = {"data": "dots, read from a dataset of 60 items", "data_name": None}
+    save_drawer(tmp_path / "given", given)
+    for folder, message in (
+        ("own", "own: got weights of a Own, a network of one's own, which is for Python only"),
+        ("given", "given was trained on dots, read from a dataset of 60 items, given from Python"),
+    ):
+        answer = drawnet("evaluate", tmp_path / folder)
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+        assert message in answer.err
 
 
 def test_weights_that_come_with_the_package(

@@ -11,6 +11,7 @@ from torch import Tensor
 from drawnet import DRAW, DRAWConfig
 from drawnet.complete import PARTS, complete, hide, hide_at_random
 from drawnet.data import load
+from drawnet.likelihood import Bernoulli
 from drawnet.objective import log_likelihood, log_weight
 
 N = 2
@@ -39,6 +40,22 @@ def test_what_is_known_stays_as_it_is(
     assert not torch.isclose(done.images[:, 0], x)[~known].all()
     assert done.bound.shape == (3, B)
     assert done.trace.canvas.shape[:2] == (T, B * N)
+
+
+@pytest.mark.parametrize("fill", ["sample", "mean"])
+def test_a_likelihood_may_know_no_bounds(fill: Literal["sample", "mean"]) -> None:
+    class Unbounded(Bernoulli):
+        def mean(self, canvas: Tensor) -> Tensor:
+            return 3 * torch.sigmoid(canvas) - 1
+
+        def sample(self, canvas: Tensor, generator: torch.Generator | None = None) -> Tensor:
+            return self.mean(canvas)
+
+    model = DRAW(tiny_model().config, likelihood=Unbounded())
+    model.start_canvas(torch.zeros(C, H, W))
+    done = complete(model, images(), some_known(), rounds=2, fill=fill, generator=seeded(1))
+    assert (done.images >= 0).all()
+    assert (done.images <= 1).all()
 
 
 def test_with_nothing_hidden_there_is_nothing_to_do() -> None:

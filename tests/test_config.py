@@ -1,5 +1,6 @@
 """Sizes that no network can have are refused before anything is made."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,3 +28,17 @@ from drawnet import DRAWConfig
 def test_sizes_out_of_range(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DRAWConfig(**changes)
+
+
+def test_fields_of_ones_own_are_no_sizes() -> None:
+    @dataclass(frozen=True)
+    class Own(DRAWConfig):
+        residual: bool = True
+        offset: int = 3
+
+    own = Own(residual=False, offset=-3)
+    assert (own.residual, own.offset) == (False, -3)
+    with pytest.raises(ValueError, match=r"offset must be of type int, got 0\.5"):
+        Own(offset=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"glimpses must be .* got 0"):
+        Own(glimpses=0)

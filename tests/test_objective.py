@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from drawnet import Trace
+from drawnet import likelihood as likelihoods
 from drawnet.objective import (
     elbo,
     importance_weighted_bound,
@@ -62,6 +63,16 @@ def test_log_likelihood() -> None:
     p = torch.sigmoid(canvas)
     expected = (grey * p.log() + (1 - grey) * (1 - p).log()).sum((1, 2, 3))
     torch.testing.assert_close(log_likelihood(grey, canvas), expected)
+
+
+@pytest.mark.parametrize("likelihood", [likelihoods.Bernoulli(), likelihoods.Logistic()])
+@pytest.mark.parametrize("shape", [(B, 1, H, W), (1, C, H, W)])
+def test_a_canvas_of_other_images_is_refused(
+    likelihood: likelihoods.Likelihood, shape: tuple[int, ...]
+) -> None:
+    canvas = torch.zeros(B, likelihood.planes * C, H, W)
+    with pytest.raises(ValueError, match=r"torch.Size|a canvas of as many images"):
+        log_likelihood(torch.zeros(shape), canvas, likelihood)
 
 
 def test_a_blank_canvas_costs_a_bit_a_pixel() -> None:

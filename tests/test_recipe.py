@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from drawnet.recipe import (
     NETWORKS,
     RECIPES,
     DataConfig,
+    NetworkConfig,
     OptimConfig,
     Recipe,
     TrainerConfig,
     find,
     network_in,
+    read,
     shipped,
 )
+from drawnet.training.run_folder import RunFolder
 
 PARTS = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
 
@@ -35,8 +39,37 @@ def test_shipped_recipes_say_what_they_are_and_hold_known_values(name: str) -> N
     kinds = {"model": NETWORKS[network], **PARTS}
     parts = {part: kinds[part](**values) for part, values in content.items() if part in kinds}
     recipe = Recipe(**{**content, **parts})
+    assert read(name) == recipe
     assert recipe.network == network == network_in(path)
     assert recipe.data.name in SOURCES
+
+
+@pytest.mark.parametrize("network", [DRAWConfig(glimpses=3), ClassifierConfig(), ConvNetConfig()])
+def test_what_a_run_folder_says_can_be_read(network: NetworkConfig, tmp_path: Path) -> None:
+    recipe = Recipe(
+        network,
+        DataConfig("cluttered_mnist", {"size": 100, "fixed": True}),
+        OptimConfig(lr=1e-5, betas=(0.5, 0.9), epochs=7),
+        TrainerConfig(max_time="00:01:00:00"),
+        seed=3,
+        start="runs/before",
+    )
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, overwrite=False)
+    assert read(folder.recipe) == recipe
+
+
+def test_what_is_no_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    for content, message in (
+        ("optim: {lr: 5.0}", r"optim.lr must be in \(0, 1\], got 5.0"),
+        ("optim: {learning_rate: 1.0}", "own.yaml: .*learning_rate"),
+        ("optim: {lr: fast}", "own.yaml: .*optim.lr"),
+        ("[", "own.yaml: not a recipe in YAML"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read(file)
 
 
 def test_the_recipe_mnist_is_the_papers() -> None:

@@ -22,6 +22,7 @@ from trainings import (
     IMAGES,
     RECIPE,
     STEPS_PER_EPOCH,
+    VALID,
     Spy,
     assert_same,
     checkpoints,
@@ -119,15 +120,32 @@ def test_a_run_cut_short_before_its_first_checkpoint_begins_anew(
 
 def test_what_was_given_from_python_must_be_given_again(broken: Path) -> None:
     fewer = IMAGES[0].subset(torch.arange(COUNT - 1)), IMAGES[1]
-    said = f"is of a DRAW on {COUNT} images of halves, this is a DRAW on {COUNT - 1} images"
-    with pytest.raises(CheckpointError, match=said):
-        train(RECIPE, broken, images=fewer, resume=True, progress=False)
+    others = replace(IMAGES[0], pixels=255 - IMAGES[0].pixels), IMAGES[1]
+    for images, count in (fewer, COUNT - 1), (others, COUNT):
+        said = rf"is of a DRAW on {COUNT} images of halves .*, this is a DRAW on {count} images"
+        with pytest.raises(CheckpointError, match=said):
+            train(RECIPE, broken, images=images, resume=True, progress=False)
+    with pytest.raises(CheckpointError, match="this is one on the images of the recipe"):
+        train(RECIPE, broken, resume=True, progress=False, data_dir="nowhere")
 
     class Own(DRAW):
         """Another network, of the same configuration."""
 
     with pytest.raises(CheckpointError, match="this is a Own on"):
         train(RECIPE, broken, images=IMAGES, network=Own, resume=True, progress=False)
+
+
+def test_images_that_do_not_do_are_refused_before_anything_is_removed(broken: Path) -> None:
+    wide = replace(IMAGES[1], pixels=torch.zeros(VALID, 1, 9, 9, dtype=torch.uint8))
+    with pytest.raises(
+        ValueError, match=r"must be \(1, 9, 9\), the shape of halves \(valid\), got"
+    ):
+        train(RECIPE, broken, images=(IMAGES[0], wide), overwrite=True, progress=False)
+    with pytest.raises(TypeError, match=r"expected drawnet.data.Images, got \[.*from_dataset"):
+        train(RECIPE, broken, images=([1], IMAGES[1]), overwrite=True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be a training and a validation set, got <62 images"):
+        train(RECIPE, broken, images=IMAGES[0], overwrite=True)  # type: ignore[arg-type]
+    assert checkpoints(broken)
 
 
 def test_the_best_is_that_of_the_weights_kept(unbroken: Path, broken: Path) -> None:

@@ -12,15 +12,23 @@ if TYPE_CHECKING:
 __all__ = ["DRAW", "DRAWConfig", "Trace", "Window", "attention", "objective"]
 __version__ = "0.1.0"
 
+_MODULES = {
+    *("attention", "baselines", "classify", "complete", "config", "data", "evaluate", "explore"),
+    *("fast", "figures", "likelihood", "model", "objective", "recipe", "training", "visualise"),
+    "weights",
+}
+_HOMES = {"DRAW": "model", "Trace": "model", "DRAWConfig": "config", "Window": "attention"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``drawnet --help`` needs no torch."""
-    if name not in __all__:
-        raise AttributeError(f"module 'drawnet' has no attribute {name!r}")
-    home = {"DRAW": "model", "Trace": "model", "DRAWConfig": "config", "Window": "attention"}
-    module = import_module(f"drawnet.{home.get(name, name)}")
-    return getattr(module, name) if name in home else module
+    """Import a public name or module when it is first used, so that ``drawnet --help`` needs no
+    torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"drawnet.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"drawnet.{name}")
+    raise AttributeError(f"module 'drawnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted(set(globals()) | set(__all__) | _MODULES)

@@ -84,15 +84,18 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
     """
     if params.dtype.itemsize < 4:
         params = params.float()
-    x, y = params[..., :2].clamp(-CENTRE_LIMIT, CENTRE_LIMIT).unbind(-1)
-    log_sigma2, log_delta, log_gamma = params[..., 2:].clamp(-LOG_LIMIT, LOG_LIMIT).unbind(-1)
-    return Window(
-        g_y=(height + 1) / 2 * (y + 1) - 1,
-        g_x=(width + 1) / 2 * (x + 1) - 1,
-        delta=(max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
-        sigma=(log_sigma2 / 2).exp(),
-        gamma=log_gamma.exp(),
+    # Numbers keep a dimension until the end: torch's forward-mode derivative of a float times a
+    # tensor without dimensions is of another type.
+    x, y = params[..., :2].clamp(-CENTRE_LIMIT, CENTRE_LIMIT).split(1, -1)
+    log_sigma2, log_delta, log_gamma = params[..., 2:].clamp(-LOG_LIMIT, LOG_LIMIT).split(1, -1)
+    numbers = (
+        (height + 1) / 2 * (y + 1) - 1,
+        (width + 1) / 2 * (x + 1) - 1,
+        (max(height, width) - 1) / max(size - 1, 1) * log_delta.exp(),
+        (log_sigma2 / 2).exp(),
+        log_gamma.exp(),
     )
+    return Window(*(number.squeeze(-1) for number in numbers))
 
 
 def filterbank(

@@ -34,8 +34,9 @@ def check_labels(y: Tensor, batch: int, classes: int) -> None:
     Raises:
         ValueError: Saying what was expected and what came.
     """
-    if y.shape != (batch,) or y.dtype != torch.int64:
-        got = f"{y.dtype} {tuple(y.shape)}"
+    tensor = isinstance(y, Tensor)
+    if not tensor or y.shape != (batch,) or y.dtype != torch.int64:
+        got = f"{y.dtype} {tuple(y.shape)}" if tensor else repr(y)
         raise ValueError(f"y must be int64 labels ({batch},), got {got}")
     if _can_look(y):
         low, high = (end.item() for end in y.aminmax())

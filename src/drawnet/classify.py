@@ -40,6 +40,7 @@ from drawnet.attention import Window
 from drawnet.checks import check_images
 from drawnet.config import ClassifierConfig
 from drawnet.data import Images
+from drawnet.data.images import check_are_images
 from drawnet.step import Product, lstm
 from drawnet.weights import Pretrained
 
@@ -283,8 +284,10 @@ def evaluate_classifier(
         progress: Called with the images done and their number.
 
     Raises:
+        TypeError: If it is no `Images`.
         ValueError: If the set is empty, has no labels, or has other classes than the network.
     """
+    check_are_images(images)
     if len(images) == 0 or images.labels is None:
         what = "an empty set" if len(images) == 0 else f"{images.name} without labels"
         raise ValueError(f"expected labelled images to evaluate on, got {what}")

@@ -129,9 +129,9 @@ def complete(
 def _filling(
     drawn: Trace, fill: Literal["sample", "mean"], generator: torch.Generator | None
 ) -> Tensor:
-    if fill == "mean":
-        return drawn.mean
-    return drawn.likelihood.sample(drawn.canvas[-1], generator)
+    canvas, likelihood = drawn.canvas[-1], drawn.likelihood
+    filling = drawn.mean if fill == "mean" else likelihood.sample(canvas, generator)
+    return filling.clamp(0, 1)  # a likelihood of one's own may know no bounds
 
 
 def _by_weight(

@@ -146,7 +146,9 @@ def _check(config: Any) -> None:
     # Weights come with their configuration in JSON, which has lists and no tuples.
     object.__setattr__(config, "image_shape", tuple(config.image_shape))
     sizes = dict(zip(("channels", "height", "width"), config.image_shape, strict=True))
-    sizes |= {name: size for name, size in vars(config).items() if isinstance(size, int)}
+    ours = next(kind for kind in type(config).__mro__ if kind.__module__ == __name__)
+    named = {field.name: getattr(config, field.name) for field in fields(ours)}
+    sizes |= {name: size for name, size in named.items() if isinstance(size, int)}
     may_be_zero = {field.name for field in fields(config) if field.default == 0}
     for name, size in sizes.items():
         most = _MOST.get(name, 65_536)

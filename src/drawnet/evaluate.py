@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drawnet import objective
 from drawnet.data import Images
+from drawnet.data.images import check_are_images
 from drawnet.likelihood import Logistic
 from drawnet.model import DRAW
 
@@ -80,9 +81,11 @@ def evaluate(
         progress: Called with the images done and their number.
 
     Raises:
+        TypeError: If it is no `Images`.
         ValueError: If the set is empty, ``samples`` or ``batch_size`` is less than 1, or the
             network is told labels and the set has none, or those of another number of classes.
     """
+    check_are_images(images)
     if len(images) == 0:
         raise ValueError("expected images to evaluate on, got an empty set")
     for name, number in (("samples", samples), ("batch_size", batch_size)):

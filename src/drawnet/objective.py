@@ -36,8 +36,14 @@ def log_likelihood(
         canvas: What was drawn, such as ``trace.canvas[-1]``.
         likelihood: What a canvas says of an image, such as ``trace.likelihood``.
         known: Which pixels to count; all by default.
+
+    Raises:
+        ValueError: If the canvas is that of other images.
     """
     each = likelihood.log_prob(x, canvas)
+    if each.shape != x.shape:
+        got = f"{tuple(canvas.shape)} for images {tuple(x.shape)}"
+        raise ValueError(f"expected a canvas of as many images and channels, got {got}")
     if known is not None:
         each = torch.where(known, each, 0)
     return each.flatten(1).sum(1)

@@ -257,6 +257,54 @@ def find(name: str) -> Path:
     raise ValueError(f"recipe must be a YAML file or one of {', '.join(shipped())}, got {name!r}")
 
 
+def read(name: str | Path) -> Recipe:
+    """A shipped recipe, or one's own in a file, such as the ``recipe.yaml`` of a run.
+
+    Args:
+        name: A shipped name such as ``mnist``, or the path of a YAML file.
+
+    Raises:
+        ValueError: If there is neither, or it is no recipe.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    file = find(str(name))
+    parser = ArgumentParser(exit_on_error=False)
+    add_fields(parser, file)
+    try:
+        return recipe_of(parser.parse_args([]))
+    except ArgumentError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def add_fields(parser: Any, file: Path) -> None:
+    """Let a parser of jsonargparse take the fields of a recipe, by default as a file has them.
+
+    Raises:
+        ValueError: If the file is no YAML, or names a network that there is not.
+    """
+    network = network_in(file)  # which decides what can be asked of it
+    parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
+    parts = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
+    for part, kind in {"model": NETWORKS[network], **parts}.items():
+        parser.add_class_arguments(kind, part)
+    parser.add_class_arguments(Recipe, skip={"model", *parts})
+    parser.default_config_files = [str(file)]
+
+
+def recipe_of(values: Any) -> Recipe:
+    """The recipe that such a parser has read."""
+    return Recipe(
+        NETWORKS[values.network](**vars(values.model)),
+        DataConfig(**vars(values.data)),
+        OptimConfig(**vars(values.optim)),
+        TrainerConfig(**vars(values.trainer)),
+        values.seed,
+        values.start,
+        values.teachers,
+    )
+
+
 def network_in(file: Path) -> str:
     """What the recipe in a YAML file trains, one of `NETWORKS`.
 

@@ -52,7 +52,7 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Self:
-        """Read what `save_pretrained` wrote.
+        """Read what `save_pretrained` wrote, in torch's default type, which is single precision.
 
         A subclass also takes the weights of the network that it extends; what those lack stays as
         it is in a new network.

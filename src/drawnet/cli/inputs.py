@@ -103,7 +103,8 @@ def images_for(
     provenance = described(asked)["provenance"]
     name = asked.data or provenance.get("data_name")
     if name is None:
-        raise ValueError(f"{asked.weights} does not say what it was trained on; name --data")
+        what = provenance.get("data", "images that it does not name")
+        raise ValueError(f"{asked.weights} was trained on {what}, given from Python; name --data")
     if name == provenance.get("data_name"):
         options = provenance.get("data_options", {})
     elif name == "folder":

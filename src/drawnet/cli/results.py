@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from drawnet.cli.arguments import add_data, add_number, add_weights, verb_parser
 from drawnet.cli.inputs import (
+    UNKNOWN,
+    USED_BY,
     conv_net,
     described,
     drawer,
@@ -40,6 +42,8 @@ def evaluate(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
 
     model = described(asked)["model"]
+    if model not in USED_BY:
+        raise ValueError(f"{asked.weights}: got weights of a {model}, {UNKNOWN}")
     if model == "DRAW":
         facts, result, lines = _bound(asked)
     elif asked.samples > 1:

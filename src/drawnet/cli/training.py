@@ -54,31 +54,11 @@ def train(argv: Sequence[str]) -> None:
         file = recipes.find(asked.recipe or "digits")
         if asked.recipe is None and not {"-h", "--help"} & set(argv):
             note("train", "no --recipe, so it is that of the digits which the program draws")
-    # What can be asked of a network depends on what network it is.
-    network = recipes.network_in(file)
-    parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
-    for part, kind in (
-        ("model", recipes.NETWORKS[network]),
-        ("data", recipes.DataConfig),
-        ("optim", recipes.OptimConfig),
-        ("trainer", recipes.TrainerConfig),
-    ):
-        parser.add_class_arguments(kind, part)
-    parser.add_class_arguments(recipes.Recipe, skip={"model", "data", "optim", "trainer"})
-    parser.default_config_files = [str(file)]
+    recipes.add_fields(parser, file)
     parser.reading = f"{file}: "
     parser.parse_args([])
     parser.reading = ""
-    values = parser.parse_args(argv)
-    recipe = recipes.Recipe(
-        recipes.NETWORKS[network](**vars(values.model)),
-        recipes.DataConfig(**vars(values.data)),
-        recipes.OptimConfig(**vars(values.optim)),
-        recipes.TrainerConfig(**vars(values.trainer)),
-        values.seed,
-        values.start,
-        values.teachers,
-    )
+    recipe = recipes.recipe_of(parser.parse_args(argv))
 
     from drawnet import training
 

@@ -37,6 +37,13 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.to(torch.get_default_dtype()).div_(255)
 
 
+def check_are_images(images: object) -> None:
+    """Raise a `TypeError` if a set is no `Images`."""
+    if not isinstance(images, Images):
+        hint = "drawnet.data.from_dataset makes them of a dataset"
+        raise TypeError(f"expected drawnet.data.Images, got {images!r:.100} ({hint})")
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """One split of a data set.

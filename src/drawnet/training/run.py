@@ -1,5 +1,6 @@
 """A whole training, from a recipe to a folder with weights."""
 
+import hashlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from drawnet import data, weights
 from drawnet.config import ConvNetConfig
 from drawnet.data import Images
+from drawnet.data.images import check_are_images
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 from drawnet.recipe import NetworkConfig, Recipe
@@ -74,6 +76,7 @@ def train(
         The best validation, whose weights were kept.
 
     Raises:
+        TypeError: If ``images`` are not two `Images`.
         ValueError: If the recipe does not fit the data, or `out` holds a run and neither `resume`
             nor `overwrite` is given, or the checkpoint is of another recipe.
         DataError: If data is missing or damaged.
@@ -94,6 +97,9 @@ def train(
     elif first and folder.holds_a_run() and not (resume or overwrite):
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
     begun = _to_resume(folder, recipe, resume) if resume is not False else None
+    given = None if images is None else _checked(images)
+    if begun and begun.origin and begun.origin.get("given") and given is None:
+        raise _other_origin(begun, "one on the images of the recipe")
     if images is None:
         name, options = recipe.data.name, recipe.data.options
         images = (
@@ -101,12 +107,12 @@ def train(
             data.load(name, "valid", data_dir, progress=tell, **options),
         )
     train_images, valid_images = images
-    if train_images.image_shape != tuple(recipe.model.image_shape):
-        raise ValueError(
-            f"model.image_shape must be {train_images.image_shape}, the shape of "
-            f"{train_images.name}, got {tuple(recipe.model.image_shape)}"
-        )
     for each in images:
+        if each.image_shape != tuple(recipe.model.image_shape):
+            raise ValueError(
+                f"model.image_shape must be {each.image_shape}, the shape of {each.name} "
+                f"({each.split}), got {tuple(recipe.model.image_shape)}"
+            )
         task_of(recipe).check(each)
     teachers = teachers_of(recipe)
     schedule, epochs = recipe.optim.glimpse_schedule, recipe.optim.epochs
@@ -120,16 +126,15 @@ def train(
     if begun and begun.step >= epochs * steps_per_epoch and not folder.has_weights():
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     kind = network or network_of(recipe.model)
-    origin = {"network": kind.__name__, "images": [train_images.name, len(train_images)]}
-    if begun and begun.origin not in (None, origin):
-        raise CheckpointError(
-            f"checkpoint {begun.checkpoint} is of {_said(begun.origin)}, this is {_said(origin)}: "
-            "what was given from Python must be given again"
-        )
+    seen = [train_images.name, len(train_images)]
+    origin = {"network": kind.__name__, "images": seen, "given": given}
+    if begun and begun.origin and origin != {**origin, **begun.origin}:
+        raise _other_origin(begun, _said(origin))
     with quiet():
         logs = Log()
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
-        watch = Watch(valid_images, folder, _keeper(folder, recipe, train_images, start_sha256))
+        keep = _keeper(folder, recipe, train_images, given is not None, start_sha256)
+        watch = Watch(valid_images, folder, keep)
         shows = sys.stderr.isatty() if progress is None else progress
         trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
@@ -176,9 +181,31 @@ class _Begun(NamedTuple):
     origin: dict[str, Any] | None  # what it is a training of; None in older checkpoints
 
 
+def _checked(images: tuple[Images, Images]) -> str:
+    """The sha256 of images that were given."""
+    if not isinstance(images, tuple | list) or len(images) != 2:
+        raise TypeError(f"images must be a training and a validation set, got {images!r:.100}")
+    digest = hashlib.sha256()
+    for each in images:
+        check_are_images(each)
+        for tensor in (each.pixels, each.labels, each.chosen):
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _other_origin(begun: _Begun, ours: str) -> CheckpointError:
+    assert begun.origin is not None
+    return CheckpointError(
+        f"checkpoint {begun.checkpoint} is of {_said(begun.origin)}, this is {ours}: "
+        "what was given from Python must be given again"
+    )
+
+
 def _said(origin: dict[str, Any]) -> str:
     name, count = origin["images"]
-    return f"a {origin['network']} on {count} images of {name}"
+    given = f" that were given (sha256 {origin['given'][:12]}...)" if origin.get("given") else ""
+    return f"a {origin['network']} on {count} images of {name}{given}"
 
 
 def _to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> _Begun:
@@ -308,7 +335,7 @@ def _trainer(
 
 
 def _keeper(
-    folder: RunFolder, recipe: Recipe, images: Images, start_sha256: str | None
+    folder: RunFolder, recipe: Recipe, images: Images, given: bool, start_sha256: str | None
 ) -> Callable[[Training, Validation, float], None]:
     """What keeps the averaged weights of a validation, and writes down where they come from."""
 
@@ -327,8 +354,8 @@ def _keeper(
         kept.load_state_dict(module.average.state_dict())
         facts = {
             "data": images.description,
-            "data_name": images.name,
-            "data_options": recipe.data.options,
+            "data_name": None if given else images.name,
+            "data_options": {} if given else recipe.data.options,
             "seed": recipe.seed,
             **origin,
             "epochs": result.step / module.steps_per_epoch,

@@ -185,9 +185,8 @@ def plot_nats(trace: Trace, x: Float[Tensor, "batch channels height width"]) -> 
     paint.check_complete(trace)
     glimpses = np.arange(1, len(trace.canvas) + 1)
     kl = paint.to_array(objective.kl(trace).mean(1))
-    rest = np.array(
-        [-float(objective.log_likelihood(x, c, trace.likelihood).mean()) for c in trace.canvas]
-    )
+    log_likelihoods = [objective.log_likelihood(x, c, trace.likelihood) for c in trace.canvas]
+    rest = -paint.to_array(torch.stack(log_likelihoods).mean(1))
     spent = kl.cumsum()
 
     figure = Figure(figsize=(PAGE_WIDTH, 2.4), layout="constrained")
