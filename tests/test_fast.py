@@ -1,5 +1,7 @@
 """The fast path computes the same numbers as the plain one."""
 
+import copy
+import pickle
 import resource
 import stat
 import subprocess
@@ -130,6 +132,16 @@ def test_when_glimpses_are_computed_again_memory_grows_by_the_state_alone() -> N
     state, latent = C * H * W + 2 * ENC + 2 * DEC + heads, 3 * Z
     assert again == B * (state + latent)
     assert again < per_glimpse / 4
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_fast_network_can_be_copied(copied: Any) -> None:
+    model = tiny_model()
+    accelerate(model, compile="on", recompute=True)
+    copies = copied(model)
+    with torch.no_grad():
+        found = copies(images(), noise=noise()).canvas
+        assert torch.equal(found, model(images(), noise=noise()).canvas)
 
 
 def test_off_changes_no_bit() -> None:

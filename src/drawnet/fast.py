@@ -10,6 +10,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +44,8 @@ def accelerate(
             once and is cached on disk. ``"auto"`` does where there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
             bfloat16, and nothing else: about twice the rate where the processor has it, and another
-            0.1 % of noise in the gradient. ``"auto"`` does on a CPU that has it.
+            0.1 % of noise in the gradient. ``"auto"`` does on a CPU that has it. The transforms of
+            `torch.func` work with ``"fp32"`` only.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
         recompute: Keep of each glimpse no more than the state after it, and compute the rest again
@@ -79,7 +81,7 @@ def accelerate(
         said.append("matrix products by oneDNN")
     model.step = model.plain_step()  # what was chosen before is taken back
     if compile == "on" or (compile == "auto" and has_compiler(device)):
-        model.step = compiled(model.step)
+        model.step = Compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
         said.append(
@@ -87,31 +89,34 @@ def accelerate(
             "step not compiled, which is slower with the same numbers"
         )
     if recompute:
-        model.step = recomputed(model.step)
+        model.step = partial(recomputed, model.step)
         said.append("each glimpse computed again in backward, for less memory")
     return said
 
 
-def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The step compiled where gradients are wanted; elsewhere compiling would not pay."""
-    fast = torch.compile(step, dynamic=False)
+class Compiled:
+    """The step compiled where gradients are wanted; elsewhere compiling would not pay.
 
-    def choose(*args: Any, **kwargs: Any) -> Any:
-        return (fast if torch.is_grad_enabled() else step)(*args, **kwargs)
+    A copy, on disk too, is of the step, to be compiled anew.
+    """
 
-    return choose
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.step = step
+        self.fast = torch.compile(step, dynamic=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return (self.fast if torch.is_grad_enabled() else self.step)(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[type, tuple[Callable[..., Any]]]:
+        return Compiled, (self.step,)
 
 
-def recomputed(step: Callable[..., Any]) -> Callable[..., Any]:
+def recomputed(step: Callable[..., Any], *args: Any) -> Any:
     """The step whose inner values backward computes again from its arguments, instead of having
     them kept."""
-
-    def choose(*args: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return step(*args)
-        return checkpoint(step, *args, use_reentrant=False, preserve_rng_state=False)
-
-    return choose
+    if not torch.is_grad_enabled():
+        return step(*args)
+    return checkpoint(step, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 def has_compiler(device: str) -> bool:
