@@ -291,6 +291,18 @@ def test_maxima_do_not_mind_where(layers: Any) -> None:
     torch.testing.assert_close(net(x.roll((8, 16), (2, 3))), net(x))
 
 
+def test_what_a_baseline_cannot_take_is_refused() -> None:
+    net = ConvNet(ConvNetConfig((C, 35, 50), K, "two"))
+    x = torch.rand(2, C, 35, 50)
+    for wrong_x, message in (
+        (x[..., 1:], r"x must be \(B, "),
+        (x.float(), r"of type torch\.float64"),
+        (255 * x, r"values in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            net(wrong_x)
+
+
 def test_multiply_adds() -> None:
     net = ConvNet(ConvNetConfig((C, 35, 50), K, "two"))
     places = 6 * 9

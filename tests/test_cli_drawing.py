@@ -555,6 +555,11 @@ def test_pictures_and_their_nats_as_they_are_sent(
             ["classify", "CLASSIFIER", "--image", "no.png"],
             "no.png: expected a picture, got no such",
         ),
+        (["classify", "CLASSIFIER", "--invert"], "--invert is for the picture that --image names"),
+        (
+            ["complete", "WITH", "--image", "PICTURE", "--data", "digits"],
+            "--image stands in place of a data set",
+        ),
         (["classify", "CLASSIFIER", "--data", "digits"], "digits has images of shape (1, 28, 28)"),
         (["classify", "CLASSIFIER", "--count", "100", "--scale", "64"], "megapixels in all its"),
         (["figure"], "the following arguments are required: FIGURE"),

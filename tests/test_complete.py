@@ -58,6 +58,12 @@ def test_a_likelihood_may_know_no_bounds(fill: Literal["sample", "mean"]) -> Non
     assert (done.images <= 1).all()
 
 
+@pytest.mark.parametrize("y", [torch.tensor([1]), [0] * B])
+def test_labels_that_are_none(y: Any) -> None:
+    with pytest.raises(ValueError, match=rf"y must be int64 labels \({B},\), got"):
+        complete(tiny_model(classes=4), images(), some_known(), y=y)
+
+
 def test_with_nothing_hidden_there_is_nothing_to_do() -> None:
     x = images()
     done = complete(tiny_model(), x, torch.tensor(True), n=N, rounds=2, generator=seeded(1))

@@ -71,6 +71,17 @@ def test_splits_share_nothing_and_stay_when_files_come_and_go(tmp_path: Path) ->
     assert (names("valid"), names("test")) == (valid, test)
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for folder in (root, other):
+        for i in range(40):
+            save(folder / f"{i}.png", 3, 5)
+    (root / "linked").symlink_to(other)
+    (other / "back").symlink_to(root)
+    parts = [load("folder", split, root, size=2) for split in ("train", "valid", "test")]
+    assert sum(map(len, parts)) == 80
+
+
 def test_shares_of_the_splits() -> None:
     parts = [split_of(f"photo {i}.jpg") for i in range(5000)]
     assert parts.count("train") / 5000 == pytest.approx(0.8, abs=0.02)
@@ -117,6 +128,13 @@ def test_modes(
     assert (picture.mode, picture.size) == ("RGB", (3, 2))
     assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 2
     assert decode(path, "x", channels=1).mode == "L"
+
+
+def test_what_is_clear_of_a_picture_of_16_bits_is_white(tmp_path: Path) -> None:
+    values = np.array([[1000, 0x8123]], np.uint16)
+    Image.fromarray(values).save(tmp_path / TRAIN, transparency=1000)
+    images = load("folder", "train", tmp_path, size=2, channels=1, fit="stretch")
+    assert images.pixels[0, 0, 0].tolist() == [255, 0x81]
 
 
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:

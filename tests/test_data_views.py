@@ -197,6 +197,11 @@ def test_the_generator_decides_everything(grey: Images, view: View) -> None:
     torch.testing.assert_close(single.double(), a)
 
 
+def test_in_order_takes_one_image_at_a_time_at_least() -> None:
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got 0"):
+        next(load("digits", "test").in_order(0, seed=3))
+
+
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_in_order_images_do_not_depend_on_the_batch(
     grey: Images, view: View, monkeypatch: pytest.MonkeyPatch

@@ -410,13 +410,16 @@ def test_weights_are_named_after_their_run(monkeypatch: pytest.MonkeyPatch, tmp_
     assert all(model.config == CONFIG for model in models.values())
 
 
-def test_weights_of_ones_own_go_before_shipped_ones_of_the_same_name(tmp_path: Path) -> None:
-    tiny_model().save_pretrained(tmp_path / "mnist")
-    finder().save_pretrained(tmp_path / "cluttered-8")
-    models, classifiers = demo.load([tmp_path / "mnist", tmp_path / "cluttered-8"])
-    assert models["mnist"].config == CONFIG
-    assert classifiers["cluttered-8"].config == finder().config
-    assert list(classifiers) == ["cluttered-8", "cluttered-4"]
+def test_weights_of_ones_own_stand_before_shipped_ones_of_the_same_name(tmp_path: Path) -> None:
+    drawer, reader = tmp_path / "mnist", tmp_path / "cluttered-8"
+    tiny_model().save_pretrained(drawer)
+    finder().save_pretrained(reader)
+    models, classifiers = demo.load([drawer, reader])
+    assert list(models)[:2] == [str(drawer), "mnist"]
+    assert models[str(drawer)].config == CONFIG
+    assert list(classifiers) == [str(reader), "cluttered-8", "cluttered-4"]
+    assert classifiers[str(reader)].config == finder().config
+    assert next(iter(demo.load(["mnist"])[0])) == "mnist"
 
 
 @pytest.mark.usefixtures("nothing_shipped")

@@ -255,6 +255,9 @@ def test_train_by_teachers(tmp_path: Path) -> None:
     assert provenance["teachers"] == {teacher: described["sha256"]}
     with pytest.raises(CheckpointError, match="these differ: teachers"):
         run(tmp_path / "taught", replace(taught, teachers=[]), resume=True)
+    stored(tmp_path / "teacher", GlimpseClassifier(GLIMPSES))
+    with pytest.raises(CheckpointError, match=r"was taught by other weights .*teacher"):
+        run(tmp_path / "taught", taught, resume=True)
 
 
 def test_teachers_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:

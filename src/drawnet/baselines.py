@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from drawnet.checks import check_images
 from drawnet.config import ConvNetConfig
 from drawnet.weights import Pretrained
 
@@ -63,7 +64,12 @@ class ConvNet(Pretrained):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        """The logits of the classes."""
+        """The logits of the classes.
+
+        Raises:
+            ValueError: If ``x`` has another shape or type, or values outside [0, 1].
+        """
+        check_images(x, self.config.image_shape, next(self.parameters()).dtype)
         answer: Tensor = self.layers(x)
         return answer
 

@@ -285,7 +285,8 @@ def evaluate_classifier(
 
     Raises:
         TypeError: If it is no `Images`.
-        ValueError: If the set is empty, has no labels, or has other classes than the network.
+        ValueError: If ``batch_size`` is less than 1, or the set is empty, has no labels, or has
+            other classes than the network.
     """
     check_are_images(images)
     if len(images) == 0 or images.labels is None:

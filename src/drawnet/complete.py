@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from drawnet.checks import check_images
+from drawnet.checks import check_images, check_labels
 from drawnet.model import DRAW, Trace
 from drawnet.objective import log_weight
 
@@ -95,6 +95,8 @@ def complete(
         raise ValueError(f"fill must be sample, mean or None, got {fill!r}")
     unseen = x.new_zeros(()).expand(x.shape)  # the values of hidden pixels do not matter
     check_images(unseen, model.config.image_shape, model.canvas.dtype)
+    if y is not None and model.config.classes:
+        check_labels(y, len(x), model.config.classes)
     known = _like(known, x)
     x = torch.where(known, x, 0)
     many_x, many_known = (each.repeat_interleave(n * chains, 0) for each in (x, known))

@@ -16,6 +16,7 @@ from drawnet.cli.inputs import (
     known_pixels,
     labels_in_turn,
     own_image,
+    settle_image,
     some,
 )
 from drawnet.cli.outputs import tell
@@ -112,8 +113,7 @@ def complete(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
-    if asked.image is not None:
-        asked.count = 1
+    settle_image(asked)
     _afford(asked, model, asked.scale, each=asked.times)
     _afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
@@ -169,8 +169,7 @@ def classify(argv: Sequence[str]) -> None:
     _add_animation(parser, fps=2.0)
     asked = parser.parse_args(argv)
     model = glimpse_classifier(asked)
-    if asked.image is not None:
-        asked.count = 1
+    settle_image(asked)
     _, height, width = model.config.image_shape
     whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
     _afford(asked, model, asked.scale, each=whole)

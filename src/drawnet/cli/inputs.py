@@ -151,6 +151,21 @@ def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
     return torch.arange(count) % classes if classes else None
 
 
+def settle_image(asked: argparse.Namespace) -> None:
+    """With ``--image`` there is one image, and no data set.
+
+    Raises:
+        ValueError: If something is asked for that would be ignored.
+    """
+    if asked.image is None:
+        if asked.invert:
+            raise ValueError("--invert is for the picture that --image names, got no --image")
+        return
+    if asked.data is not None or asked.data_options is not None:
+        raise ValueError("--image stands in place of a data set, got --data or --data-options too")
+    asked.count = 1
+
+
 def own_image(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "torch.Tensor":
     """The picture that ``--image`` names, ``(1, channels, height, width)``."""
     x = picture(asked.image, image_shape)[None]

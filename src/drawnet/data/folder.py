@@ -109,9 +109,14 @@ def _pictures(root: Path) -> list[Path]:
     """The pictures in a folder and below, sorted, as paths below it; hidden ones are left out."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of pictures, got no folder")
-    found = []
-    for parent, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    found, walked = [], set()
+    for parent, folders, files in os.walk(root, followlinks=True):
+        walked.add(os.path.realpath(parent))  # links may lead in circles
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(Path(parent, name)) not in walked
+        ]
         found += [
             Path(parent, name).relative_to(root)
             for name in files

@@ -144,7 +144,12 @@ class Images:
         Arguments:
             batch_size: images at a time, >= 1; there are never more than `BLOCK`.
             seed: >= 0.
+
+        Raises:
+            ValueError: `batch_size` is less than 1.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         device = self.pixels.device
         generator = torch.Generator(device)
         for block in range(0, len(self), BLOCK):

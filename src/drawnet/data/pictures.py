@@ -52,7 +52,9 @@ def decode(
 def repaint(image: Image.Image, channels: int) -> Image.Image:
     """A picture of any mode as L (1 channel) or RGB (3 channels), its transparency over white."""
     if image.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would clip the high
-        values = np.asarray(image).clip(0, 0xFFFF) >> 8
+        values = np.asarray(image).clip(0, 0xFFFF)
+        clear = values == image.info.get("transparency", -1)
+        values = np.where(clear, 0xFF, values >> 8)
         image = Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")

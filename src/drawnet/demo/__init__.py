@@ -69,7 +69,7 @@ def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, Glimps
 
     for name in names:
         label = _label(Path(name)) if Path(name).exists() else str(name)
-        taken = label in models or label in classifiers
+        taken = label in models or label in classifiers or label in store.shipped()
         add(str(name) if taken else label, name, store.describe(store.locate(name))["model"])
     shipped = {name: store.describe(store.SHIPPED / name) for name in store.shipped()}
     longest_first = sorted(shipped, key=lambda name: -shipped[name]["config"].get("glimpses", 0))

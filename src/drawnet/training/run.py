@@ -127,13 +127,17 @@ def train(
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     kind = network or network_of(recipe.model)
     seen = [train_images.name, len(train_images)]
-    origin = {"network": kind.__name__, "images": seen, "given": given}
-    if begun and begun.origin and origin != {**origin, **begun.origin}:
-        raise _other_origin(begun, _said(origin))
+    taught = {name: _sha256(name) for name in recipe.teachers}
+    origin = {"network": kind.__name__, "images": seen, "given": given, "teachers": taught}
+    if begun and begun.origin and origin != (before := {**origin, **begun.origin}):
+        if _said(origin) != _said(before):
+            raise _other_origin(begun, _said(origin))
+        names = ", ".join(taught)
+        raise CheckpointError(f"checkpoint {begun.checkpoint} was taught by other weights {names}")
     with quiet():
         logs = Log()
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
-        keep = _keeper(folder, recipe, train_images, given is not None, start_sha256)
+        keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
         shows = sys.stderr.isatty() if progress is None else progress
         trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows, callbacks)
@@ -335,7 +339,12 @@ def _trainer(
 
 
 def _keeper(
-    folder: RunFolder, recipe: Recipe, images: Images, given: bool, start_sha256: str | None
+    folder: RunFolder,
+    recipe: Recipe,
+    images: Images,
+    given: bool,
+    start_sha256: str | None,
+    taught: dict[str, str],
 ) -> Callable[[Training, Validation, float], None]:
     """What keeps the averaged weights of a validation, and writes down where they come from."""
 
@@ -343,8 +352,8 @@ def _keeper(
     origin: dict[str, Any] = {}
     if recipe.start is not None:
         origin = {"start": recipe.start, "start_sha256": start_sha256}
-    if recipe.teachers:
-        origin["teachers"] = {name: _sha256(name) for name in recipe.teachers}
+    if taught:
+        origin["teachers"] = taught
     if recipe.model.classes:
         origin["classes"] = list(images.classes)
 
