@@ -173,7 +173,7 @@ def test_computing_glimpses_again_is_the_same_training(
     recomputed = Mock(wraps=fast.recomputed)
     monkeypatch.setattr(fast, "recomputed", recomputed)
     best = run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, recompute=True)))
-    recomputed.assert_called_once()
+    recomputed.assert_called()
     assert best.loss == pytest.approx(float(rows(unbroken)[-1]["valid_loss"]), rel=1e-9)
 
 
