@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -119,9 +120,6 @@ def train(
     if first and schedule and max(schedule) >= epochs:
         count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
         log.warning("%d epochs end with T = %d: T = %d is not reached", epochs, count, late)
-    threads = torch.get_num_threads()
-    if recipe.trainer.threads is not None:
-        torch.set_num_threads(recipe.trainer.threads)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     if begun and begun.step >= epochs * steps_per_epoch and not folder.has_weights():
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
@@ -134,7 +132,7 @@ def train(
             raise _other_origin(begun, _said(origin))
         names = ", ".join(taught)
         raise CheckpointError(f"checkpoint {begun.checkpoint} was taught by other weights {names}")
-    with quiet():
+    with quiet(), _threads(recipe.trainer.threads):
         logs = Log()
         start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
@@ -167,13 +165,22 @@ def train(
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-        finally:
-            torch.set_num_threads(threads)
     if watch.best is None:
         raise Diverged("the validation loss was never finite")
     if first:
         log.info("best validation %s: weights in %s", watch.best, folder.weights)
     return watch.best
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch's, if a number is asked for, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Begun(NamedTuple):
