@@ -1,6 +1,7 @@
 """The filters, against the paper's formulas, and by the identities that they must satisfy."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tiny import seeded
 from torch import Tensor
 from torch.func import jacfwd, jacrev
 
-from drawnet.attention import Window, filterbank, read, window, write
+from drawnet.attention import Window, filterbank, middle, params, read, window, write
 
 B, C, H, W, N = 5, 3, 11, 8, 4
 SHAPES = [(11, 8, 4), (6, 13, 3), (9, 7, 2)]  # height, width, N
@@ -277,3 +278,64 @@ def test_windows_are_in_single_precision_at_least() -> None:
     assert {value.dtype for value in w} == {torch.float32}
     w = window(torch.zeros(1, 5, dtype=torch.float64), 2, 300, 300)
     assert {value.dtype for value in w} == {torch.float64}
+
+
+def test_filters_are_in_single_precision_at_least() -> None:
+    """Three filters a pixel apart, beyond 256, where bfloat16 has even numbers only."""
+    x = torch.arange(400.0).expand(1, 1, 400, 400)
+    half = Window(*(value.bfloat16() for value in at(300, 300, 1, 0.25)))
+    glimpse = read(x, half, 3)
+    torch.testing.assert_close(
+        glimpse[0, 0, 0], torch.tensor([299.0, 300.0, 301.0]), atol=0.01, rtol=0
+    )
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [*SHAPES, (5, 5, 1), (1, 9, 3)])
+def test_params_are_the_numbers_of_their_window(height: int, width: int, size: int) -> None:
+    five = some_params()
+    found = params(window(five, size, height, width), size, height, width)
+    torch.testing.assert_close(found, five)
+    one = at(3.0, 2.0, 1.5, 0.7, 0.2)
+    for again, value in zip(
+        window(params(one, size, height, width), size, height, width), one, strict=True
+    ):
+        torch.testing.assert_close(again, value)
+
+
+def test_params_are_finite_on_a_single_pixel() -> None:
+    alone = window(torch.zeros(1, 5), 3, 1, 1)
+    assert alone.delta == 0
+    assert params(alone, 3, 1, 1).isfinite().all()
+
+
+def test_a_window_in_the_middle() -> None:
+    centred = middle(2.0, 11, 8, gamma=3.0)
+    assert [value.item() for value in centred] == [5.0, 3.5, 2.0, 1.0, 3.0]
+    x = some(1, C, 11, 8)
+    glimpse = read(x, centred, N)
+    torch.testing.assert_close(read(x.flip(-1, -2), centred, N), glimpse.flip(-1, -2))
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda x, w: window(torch.zeros(2, 6), 3, H, W),
+            r"params must be \(..., 5\), got \(2, 6\)",
+        ),
+        (lambda x, w: window(torch.zeros(2, 5), 0, H, W), "size must be >= 1, got 0"),
+        (lambda x, w: params(w, 0, H, W), "size must be >= 1, got 0"),
+        (lambda x, w: read(x, w, 0), "size must be >= 1, got 0"),
+        (lambda x, w: read(x[0, 0], w, 3), r"x must be \(..., channels, height, width\), got"),
+        (
+            lambda x, w: write(x, w, H, W),
+            r"patch must be \(..., channels, N, N\), got \(1, 3, 11, 8\)",
+        ),
+        (lambda x, w: write(x[0, 0, :3, :3], w, H, W), r"patch must be .* got \(3, 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    use: Callable[[Tensor, Window], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        use(some(1, C, H, W), at(3.0, 3.0, 1.0, 1.0))

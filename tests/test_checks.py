@@ -28,6 +28,7 @@ MODELS = [
         (lambda x: 255 * x, r"x must have values in \[0, 1\], got 0\.\d+ to 25\d"),
         (lambda x: 2 * x - 1, r"x must have values in \[0, 1\], got -0\.9"),
         (lambda x: x[0], r"x must be \(B, 3, 11, 8\), got \(3, 11, 8\)"),
+        (lambda x: x.numpy(), r"x must be a tensor \(B, 3, 11, 8\), got ndarray"),
         (lambda x: x.mT, r"x must be \(B, 3, 11, 8\), got \(5, 3, 8, 11\)"),
     ],
 )

@@ -184,6 +184,14 @@ class Reader:
         return x[:, 0].transpose(0, 1)
 
 
+def test_a_network_is_evaluated_in_its_own_precision() -> None:
+    model = GlimpseClassifier(ClassifierConfig((1, 2, 3), T, 9, 2, 3)).float()
+    images = told([[0, 0], [0, 1], [1, 1], [2, 0]], [0, 1, 1, 2])
+    assert evaluate_classifier(model, images).count == 4
+    torch.set_default_dtype(torch.float32)
+    assert evaluate_classifier(model.double(), images).count == 4
+
+
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
 def test_errors_are_counted(batch_size: int) -> None:
     answers = [[0, 0], [0, 1], [1, 1], [2, 0], [1, 2], [0, 2], [2, 1]]
@@ -206,7 +214,7 @@ def test_errors_are_counted(batch_size: int) -> None:
     ("changes", "message"),
     [
         ({"labels": None, "classes": ()}, "told without labels"),
-        ({"pixels": torch.zeros(0, 1, 2, 3, dtype=torch.uint8)}, "an empty set"),
+        ({"chosen": torch.tensor([], dtype=torch.int64)}, "an empty set"),
         ({"classes": tuple("abcd")}, "expected 4 classes, as told has, got 3"),
     ],
 )

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,14 @@ def test_recipes(drawnet: Callable[..., Answer]) -> None:
     assert "mnist-laptop" in answer.out
     assert drawnet("recipes", "mnist").out == shipped()["mnist"].read_text()
     assert "got 'nonesuch'" in drawnet("recipes", "nonesuch").err
+
+
+def test_what_is_no_text_is_no_recipe(drawnet: Callable[..., Answer], tmp_path: Path) -> None:
+    file = tmp_path / "latin.yaml"
+    file.write_bytes("# caf\xe9".encode("latin-1"))
+    answer = drawnet("recipes", file)
+    assert answer.code == 2
+    assert answer.err.startswith(f"drawnet recipes: {file}: expected a recipe, got no text")
 
 
 def test_train_then_go_on_for_longer(
@@ -180,7 +188,10 @@ def test_reconstruct(
         (["evaluate", "RUN", "--split", "rest"], "invalid choice: 'rest'"),
         (["evaluate", "RUN", "--data-dir", "nowhere"], "nowhere"),
         (["evaluate", "RUN", "--data", "nothing"], "data set must be one of"),
-        (["generate", "RUN", "--out", "/dev/null/out"], "/dev/null/out: Not a directory"),
+        (
+            ["generate", "RUN", "--out", "/dev/null/out"],
+            "cannot save /dev/null/out/generated.png: Not a directory",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -258,6 +269,25 @@ def test_a_reader_that_has_gone() -> None:
     process.stderr.close()
     assert process.wait() == 128 + signal.SIGPIPE
     assert errors == b""
+
+
+def test_nobody_to_tell() -> None:
+    program = f'exec "{sys.executable}" -m drawnet recipes >&-'
+    done = subprocess.run(["sh", "-c", program], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_out_of_memory(
+    error: Exception, drawnet: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipes(argv: Sequence[str]) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.VERBS, "recipes", recipes)
+    assert drawnet("recipes") == Answer(1, "", "drawnet recipes: out of memory\n")
 
 
 def test_killed_then_resumed_then_terminated(pictures: Path, recipe: Path, tmp_path: Path) -> None:

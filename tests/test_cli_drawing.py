@@ -1,7 +1,11 @@
 """Drawings, figures and walks from the command line."""
 
+import errno
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps, ImageSequence
 from tiny import seeded
 
-from drawnet import DRAW, DRAWConfig, Trace, data, figures
+from drawnet import DRAW, DRAWConfig, Trace, data, figures, visualise
 from drawnet.classify import GlimpseClassifier
 from drawnet.cli.drawing import pairs_in_a_row
 from drawnet.cli.inputs import drawn_at_random
@@ -111,6 +115,60 @@ def test_without_an_animation_there_may_be_many(
     answer = drawnet("generate", weights["WITH"], *options, "--format", "none")
     assert answer.out.splitlines() == [str(tmp_path / "generated.png")]
     assert [path.name for path in tmp_path.iterdir()] == ["generated.png"]
+    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * SIDE**2 - 1)
+    refused = drawnet("generate", weights["WITH"], *options, "--format", "none")
+    assert refused.err.endswith("draw fewer images or smaller ones\n")
+
+
+def test_without_an_animation_only_the_last_canvas_is_drawn_larger(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ("--size", 31, "--count", 3, "--seed", 5)
+    drawnet("generate", weights["WITH"], *options, "--out", tmp_path / "all")
+    monkeypatch.setattr(visualise, "refine", None)
+    drawnet("generate", weights["WITH"], *options, "--out", tmp_path / "last", "--format", "none")
+    files = [tmp_path / name / "generated.png" for name in ("all", "last")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_full_disk_leaves_the_pictures_before(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawnet("generate", weights["WITH"], "--count", 3, "--out", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    answer = drawnet("generate", weights["WITH"], "--count", 4, "--out", tmp_path)
+    assert answer.code == 1
+    assert answer.err == f"drawnet generate: cannot save {tmp_path}/generated.png: disk full\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_may_have_any_name(weights: dict[str, Path], tmp_path: Path) -> None:
+    out = os.fsencode(tmp_path) + b"/caf\xe9"
+    command = [
+        sys.executable,
+        "-m",
+        "drawnet",
+        "generate",
+        weights["WITH"],
+        "--count=1",
+        "--out",
+        out,
+    ]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=strict)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines() == [out + b"/generated.png", out + b"/generated.gif"]
 
 
 def test_windows_glimpses_and_columns(
@@ -560,6 +618,15 @@ def test_pictures_and_their_nats_as_they_are_sent(
             ["complete", "WITH", "--image", "PICTURE", "--data", "digits"],
             "--image stands in place of a data set",
         ),
+        (
+            ["complete", "WITH", "--image", "PICTURE", "--data-dir", "DATA"],
+            "--image stands in place of a data set, got --data-dir too",
+        ),
+        (
+            ["classify", "CLASSIFIER", "--image", "PICTURE", "--count", "3"],
+            "--image stands in place of a data set, got --count too",
+        ),
+        (["classify", "CLASSIFIER", "--image", "PICTURE", "--split", "valid"], "got --split too"),
         (["classify", "CLASSIFIER", "--data", "digits"], "digits has images of shape (1, 28, 28)"),
         (["classify", "CLASSIFIER", "--count", "100", "--scale", "64"], "megapixels in all its"),
         (["figure"], "the following arguments are required: FIGURE"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from drawnet.data import DataError, Images, load
 from drawnet.data.digits import write_digits
@@ -195,3 +196,21 @@ def test_images_of_a_subset_are_those_of_the_set() -> None:
     assert torch.equal(fewer.batch(torch.tensor([0]))[0], scenes.batch(torch.tensor([2]))[0])
     named = replace(scenes, view=plain, size=None).subset(torch.tensor([4, 5]))
     assert named.batch(torch.tensor([1, 0]))[1].tolist() == [5, 4]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        (
+            torch.rand(4, 1, 3, 3),
+            None,
+            r"mine: expected pixels \(N, C, H, W\) of uint8, got \(4, 1",
+        ),
+        (torch.zeros(4, 3, 3).byte(), None, r"of uint8, got \(4, 3, 3\)"),
+        (torch.zeros(4, 1, 3, 3).byte(), torch.zeros(3).long(), r"int64 labels \(4,\), got \(3,\)"),
+        (torch.zeros(4, 1, 3, 3).byte(), torch.zeros(4), r"got \(4,\) of torch.float"),
+    ],
+)
+def test_what_are_no_images(pixels: Tensor, labels: Tensor | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Images(pixels, labels, "mine", "train", "mine")

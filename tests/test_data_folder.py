@@ -263,6 +263,9 @@ COLOUR = np.stack([GREY, GREY // 3, GREY // 5], -1)
         (torch.from_numpy(COLOUR).movedim(2, 0), (3, 2, 3)),
         (torch.from_numpy(COLOUR).movedim(2, 0).float() / 255, (3, 2, 3)),
         (torch.from_numpy(GREY).bfloat16() / 255, (1, 2, 3)),
+        (Image.fromarray(GREY.astype(np.float32) / 255), (1, 2, 3)),
+        (Image.fromarray(GREY).convert("LA"), (1, 2, 3)),
+        (GREY / 255 * (1 + 1e-6) - 1e-7, (1, 2, 3)),  # as resizing leaves them
     ],
 )
 def test_datasets_of_all_kinds(item: Any, shape: tuple[int, int, int]) -> None:
@@ -310,6 +313,8 @@ def test_iterable_datasets() -> None:
         ((torch.rand(28, 28, 1),), r"item 0: expected \(C, H, W\) with 1 to 4 channels"),
         ((np.zeros((3, 28, 28)),), r"item 0: expected \(H, W, C\) with 1 to 4 channels"),
         ((GREY * 1.0,), r"item 0: expected floats in \[0, 1\], got 0 to 255"),
+        ((GREY / 254,), r"item 0: expected floats in \[0, 1\], got 0 to 1.00394"),
+        ((Image.fromarray(GREY * np.float32(1)),), r"item 0: expected floats in \[0, 1\]"),
         ((GREY * np.nan,), r"item 0: expected floats in \[0, 1\], got nan to nan"),
         ((GREY.astype(int),), "item 0: expected uint8, bool or floats, got int64"),
         (((GREY, 0), GREY), "item 1: expected labels with all items or with none"),
@@ -328,3 +333,12 @@ def test_datasets_that_cannot_be_used(items: tuple[Any, ...], message: str) -> N
 def test_more_labels_than_classes() -> None:
     with pytest.raises(DataError, match="expected labels below 2, got 5"):
         from_dataset(Items((GREY, 5)), classes=["a", "b"])
+
+
+def test_pictures_binarized_afresh(tmp_path: Path) -> None:
+    save(tmp_path / TRAIN, 40, 40, "L", 51)
+    images = load("folder", "train", tmp_path, size=40, channels=1, binarize=True)
+    assert "binarized afresh" in images.description
+    x, _ = images.batch(torch.zeros(20, dtype=torch.int64), torch.Generator().manual_seed(0))
+    assert x.unique().tolist() == [0, 1]
+    assert x.mean() == pytest.approx(0.2, abs=0.01)

@@ -209,15 +209,25 @@ def test_in_order_images_do_not_depend_on_the_batch(
     monkeypatch.setattr("drawnet.data.images.BLOCK", 4)
     images = replace(grey, view=view)
     expected = [
-        images.batch(torch.arange(first, last), seeded(3 + first))
+        images.batch(torch.arange(first, last), seeded(first))
         for first, last in ((0, 4), (4, 8), (8, COUNT))
     ]
     for size in (3, 4, 400):
-        batches = list(images.in_order(size, seed=3))
+        batches = list(images.in_order(size, seed=0))
         assert max(len(x) for x, _, _ in batches) == min(size, 4)
         for i in range(1 if expected[0][1] is None else 2):
             parts = ([batch[i] for batch in way] for way in (batches, expected))
             assert torch.equal(*map(torch.cat, parts))
+
+
+def test_in_order_seeds_have_nothing_in_common(grey: Images) -> None:
+    """Not even where one is the other plus the number of a batch."""
+    draws = [
+        torch.rand((), generator=generator).item()
+        for seed in (0, 1, 2, 3, 6, 9, 2**32 - 1)
+        for _, _, generator in grey.in_order(3, seed)
+    ]
+    assert len(set(draws)) == len(draws) == 7 * -(-COUNT // 3)
 
 
 def test_without_a_generator_the_global_one_is_used(grey: Images) -> None:

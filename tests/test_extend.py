@@ -1,6 +1,7 @@
 """Networks of one's own: the page that shows how, run as it stands, and what it promises."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import pytest
 import torch
 from pages import ROOT, run
 from PIL import Image
-from tiny import CONFIG, images, noise
+from tiny import CONFIG, B, images, noise
 
 from drawnet import DRAW, data
 from drawnet.complete import complete
 from drawnet.evaluate import evaluate
 from drawnet.fast import accelerate, has_compiler
 from drawnet.likelihood import Logistic
-from drawnet.objective import elbo
+from drawnet.objective import elbo, kl
 from drawnet.weights import WeightsError
 
 
@@ -70,8 +71,8 @@ def test_a_likelihood_of_ones_own_is_used_throughout(shown: dict[str, Any]) -> N
     x, eps = images(), noise()
     trace = model(x, noise=eps)
     expected = torch.distributions.Normal(trace.canvas[-1], 0.2).log_prob(x).flatten(1).sum(1)
-    kl = (trace.mu**2 + trace.log_sigma.exp() ** 2 - 2 * trace.log_sigma - 1).sum((0, 2)) / 2
-    torch.testing.assert_close(elbo(x, trace), expected - kl)
+    cost = (trace.mu**2 + trace.log_sigma.exp() ** 2 - 2 * trace.log_sigma - 1).sum((0, 2)) / 2
+    torch.testing.assert_close(elbo(x, trace), expected - cost)
     assert torch.equal(trace.mean, trace.canvas[-1])
     digits = data.load("digits", "test").subset(torch.arange(8))
     torch.set_default_dtype(torch.float32)
@@ -80,6 +81,31 @@ def test_a_likelihood_of_ones_own_is_used_throughout(shown: dict[str, Any]) -> N
     assert not bound.code_length
     done = complete(model, x, torch.tensor(True), n=2, rounds=2, chains=2)
     assert torch.equal(done.images[:, 0], x)
+
+
+def test_a_prior_of_ones_own_is_judged_by_and_drawn_from(shown: dict[str, Any]) -> None:
+    model = shown["ForeseeingDRAW"](replace(CONFIG, prior="learned")).double()
+    torch.nn.init.normal_(model.heads.weight, std=0.1)
+    x, eps = images(), noise()
+    trace = model(x, noise=eps)
+    assert trace.prior_mu is not None
+    assert trace.prior_log_sigma is not None
+    assert (trace.prior_mu[0] == 0).all()
+    assert (trace.prior_mu[1:] != 0).all()
+    q = torch.distributions.Normal(trace.mu, trace.log_sigma.exp())
+    p = torch.distributions.Normal(trace.prior_mu, trace.prior_log_sigma.exp())
+    torch.testing.assert_close(kl(trace), torch.distributions.kl_divergence(q, p).sum(2))
+    elbo(x, trace).sum().backward()
+    assert all(weight.grad.any() for weight in (*model.hidden.parameters(), model.heads.weight))
+    drawn = model.generate(B, noise=eps)
+    torch.testing.assert_close(drawn.z[1:], drawn.mu[1:] + drawn.log_sigma[1:].exp() * eps[1:])
+    assert (drawn.mu[1:] != 0).all()
+
+
+def test_a_likelihood_stays(shown: dict[str, Any]) -> None:
+    """The step has it bound, and the loss would be that of another model."""
+    with pytest.raises(AttributeError):
+        DRAW(CONFIG).likelihood = shown["Gaussian"]()  # type: ignore[misc]
 
 
 def test_weights_that_would_come_back_with_another_likelihood_are_not_saved(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def test_the_page_is_about_square_by_default() -> None:
     assert grid(torch.zeros(2, 1, 10, 10), scale=1, gap=0, columns=9).size == (20, 10)
 
 
+def test_a_page_of_nothing() -> None:
+    with pytest.raises(ValueError, match="expected at least one image, got none"):
+        grid(torch.rand(0, 1, 4, 4))
+
+
 def test_grid_clips_values_and_refuses_other_shapes() -> None:
     page = pixels(grid(torch.tensor([-3.0, 4.0]).view(1, 1, 1, 2), scale=1))
     assert page[0, :, 0].tolist() == [0, 1]

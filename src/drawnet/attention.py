@@ -81,9 +81,14 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
     Returns:
         The window, in single precision where ``params`` has less: half precision cannot tell
         neighbouring pixels of a large image apart.
+
+    Raises:
+        ValueError: If there are not five numbers, or ``size`` is less than 1.
     """
-    if params.dtype.itemsize < 4:
-        params = params.float()
+    if params.shape[-1:] != (5,):
+        raise ValueError(f"params must be (..., 5), got {tuple(params.shape)}")
+    _check_size(size)
+    (params,) = _single(params)
     # Numbers keep a dimension until the end: torch's forward-mode derivative of a float times a
     # tensor without dimensions is of another type.
     x, y = params[..., :2].clamp(-CENTRE_LIMIT, CENTRE_LIMIT).split(1, -1)
@@ -96,6 +101,52 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
         log_gamma.exp(),
     )
     return Window(*(number.squeeze(-1) for number in numbers))
+
+
+def params(window: Window, size: int, height: int, width: int) -> Float[Tensor, "*batch 5"]:
+    """The five numbers that give a window: the inverse of `window`.
+
+    What the last layer of a network needs as its bias, for that window to be its first.
+
+    Args:
+        window: Where the grid lies, in pixels from 0.
+        size: N, as for `window`.
+        height: As for `window`.
+        width: As for `window`.
+
+    Returns:
+        (g~_X, g~_Y, log sigma^2, log delta~, log gamma), the logarithms within +-`LOG_LIMIT`.
+
+    Raises:
+        ValueError: If ``size`` is less than 1.
+    """
+    _check_size(size)
+    numbers = (
+        2 * (window.g_x + 1) / (width + 1) - 1,
+        2 * (window.g_y + 1) / (height + 1) - 1,
+        2 * window.sigma.log(),
+        (window.delta * max(size - 1, 1) / (max(height, width, 2) - 1)).log(),
+        window.gamma.log(),
+    )
+    x, y, *logs = torch.broadcast_tensors(*numbers)
+    return torch.stack([x, y, *(log.clamp(-LOG_LIMIT, LOG_LIMIT) for log in logs)], dim=-1)
+
+
+def middle(delta: float, height: int, width: int, gamma: float = 1.0) -> Window:
+    """A window in the middle of an image, with filters half as wide as their stride.
+
+    So they see what lies between their centres, too: a window to begin with.
+
+    Args:
+        delta: Stride, in pixels, > 0.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        gamma: Intensity, > 0.
+
+    Returns:
+        Five tensors without dimensions.
+    """
+    return Window(*torch.tensor([(height - 1) / 2, (width - 1) / 2, delta, delta / 2, gamma]))
 
 
 def filterbank(
@@ -119,7 +170,15 @@ def filterbank(
         sigma: Standard deviation, in pixels, raised to `MIN_SIGMA` where it is less.
         size: N, the number of filters.
         length: Number of pixels along this axis.
+
+    Returns:
+        The filters, in single precision where the numbers have less, as in `window`.
+
+    Raises:
+        ValueError: If ``size`` is less than 1.
     """
+    _check_size(size)
+    centre, delta, sigma = _single(centre, delta, sigma)
     steps = torch.arange(size, dtype=centre.dtype, device=centre.device) - (size - 1) / 2
     pixels = torch.arange(length, dtype=centre.dtype, device=centre.device)
     mu = centre[..., None] + steps * delta[..., None]
@@ -147,9 +206,11 @@ def read(
         size: N, the side of the glimpse.
 
     Raises:
-        ValueError: If the images are no floating-point numbers.
+        ValueError: If the images are no floating-point numbers, or have no channels.
     """
     _check_floating("x", x)
+    if x.dim() < 3:
+        raise ValueError(f"x must be (..., channels, height, width), got {tuple(x.shape)}")
     f_y, f_x = (f.to(x.dtype) for f in filterbanks(window, size, x.shape[-2], x.shape[-1]))
     columns = x.flatten(-3, -2) @ f_x.mT  # (..., C * height, N): one product for all channels
     glimpse: Tensor = f_y[..., None, :, :] @ columns.unflatten(-2, x.shape[-3:-1])
@@ -168,9 +229,11 @@ def write(
         width: Width of the image, in pixels.
 
     Raises:
-        ValueError: If the patch is not of floating-point numbers.
+        ValueError: If the patch is not of floating-point numbers, or not square.
     """
     _check_floating("patch", patch)
+    if patch.dim() < 3 or patch.shape[-1] != patch.shape[-2]:
+        raise ValueError(f"patch must be (..., channels, N, N), got {tuple(patch.shape)}")
     f_y, f_x = (f.to(patch.dtype) for f in filterbanks(window, patch.shape[-1], height, width))
     strokes = (patch / window.gamma.to(patch.dtype)[..., None, None, None]) @ f_x[..., None, :, :]
     image: Tensor = f_y.mT[..., None, :, :] @ strokes
@@ -181,3 +244,13 @@ def _check_floating(name: str, values: Tensor) -> None:
     """Bytes would turn the filters, which are below 1, into zeros."""
     if not values.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {values.dtype}")
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"size must be >= 1, got {size}")
+
+
+def _single(*numbers: Tensor) -> list[Tensor]:
+    """In single precision what has less."""
+    return [each.float() if each.dtype.itemsize < 4 else each for each in numbers]

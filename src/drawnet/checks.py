@@ -17,8 +17,10 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtyp
     Raises:
         ValueError: Saying what was expected and what came.
     """
+    expected = ", ".join(map(str, image_shape))
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a tensor (B, {expected}), got {type(x).__name__}")
     if x.shape[1:] != image_shape:
-        expected = ", ".join(map(str, image_shape))
         raise ValueError(f"x must be (B, {expected}), got {tuple(x.shape)}")
     if x.dtype != dtype:
         raise ValueError(f"x must be of type {dtype}, as the network is, got {x.dtype}")

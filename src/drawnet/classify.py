@@ -152,8 +152,9 @@ class GlimpseClassifier(Pretrained):
             nn.init.zeros_(start)
         with torch.no_grad():
             self.lstm.bias.view(4, -1)[1] = 1  # the forget gates start open
-            self.window.bias[2] = 2 * math.log(delta / 2)
-            self.window.bias[4] = math.log(4)
+            window = attention.middle(delta, height, width, gamma=4)
+            params = attention.params(window, self.config.read_size, height, width)
+            self.window.bias.copy_(params)
 
     def fuse(self) -> Products:
         """The two matrices that a glimpse multiplies by, concatenated once for the whole chain."""
@@ -293,10 +294,12 @@ def evaluate_classifier(
         what = "an empty set" if len(images) == 0 else f"{images.name} without labels"
         raise ValueError(f"expected labelled images to evaluate on, got {what}")
     classes = len(images.classes)
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    dtype = next((weight.dtype for weight in weights), None)
     errors, pairs, done = [], [], 0
     for x, y, _ in images.in_order(batch_size, seed):
         assert y is not None
-        logits = model.logits(x)
+        logits = model.logits(x if dtype is None else x.to(dtype))
         if logits.shape[-1] != classes:
             message = f"expected {classes} classes, as {images.name} has"
             raise ValueError(f"{message}, got {logits.shape[-1]}")

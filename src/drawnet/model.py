@@ -36,7 +36,6 @@ Neural Network For Image Generation", ICML 2015. The letters of the paper and th
     ===================  ================================  =====================================
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -128,7 +127,7 @@ class DRAW(Pretrained):
 
     Attributes:
         config: The sizes.
-        likelihood: What a canvas says of an image.
+        likelihood: What a canvas says of an image; it stays as it was given.
         step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
             see `drawnet.fast`.
         precision: The type to round the operands of the matrix products to, or None.
@@ -142,7 +141,7 @@ class DRAW(Pretrained):
     ) -> None:
         super().__init__()
         self.config = config
-        self.likelihood = likelihoods.of(config) if likelihood is None else likelihood
+        self._likelihood = likelihoods.of(config) if likelihood is None else likelihood
         self.step = self.plain_step()
         self.precision: torch.dtype | None = None
 
@@ -165,6 +164,11 @@ class DRAW(Pretrained):
         self.h_dec = nn.Parameter(torch.zeros(dec))
         self.cell_dec = nn.Parameter(torch.zeros(dec))
         self.reset_parameters()
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What a canvas says of an image; `step` has it bound, so it cannot be replaced."""
+        return self._likelihood
 
     def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
         """As `Pretrained.save_pretrained`.
@@ -212,13 +216,13 @@ class DRAW(Pretrained):
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
         with torch.no_grad():
-            if self.read_window is not None and self.config.read_size is not None:
-                delta = extent / max(self.config.read_size - 1, 1) / 2
-                self.read_window.bias[2:4] = torch.tensor([2 * math.log(delta / 2), math.log(0.5)])
-            if self.write_window is not None and self.config.write_size is not None:
-                delta = extent / max(self.config.write_size - 1, 1)
-                self.write_window.bias[2] = 2 * math.log(delta / 2)
-                self.write_window.bias[4] = -2 * math.log(max(delta, 1))
+            if self.read_window is not None and (size := self.config.read_size) is not None:
+                window = attention.middle(extent / max(size - 1, 1) / 2, height, width)
+                self.read_window.bias.copy_(attention.params(window, size, height, width))
+            if self.write_window is not None and (size := self.config.write_size) is not None:
+                delta = extent / max(size - 1, 1)
+                window = attention.middle(delta, height, width, gamma=max(delta, 1) ** -2)
+                self.write_window.bias.copy_(attention.params(window, size, height, width))
 
     def fuse(self, y: Int64[Tensor, " batch"] | None = None) -> Products:
         """The four matrices that a step multiplies by, concatenated from the layers.
@@ -302,8 +306,8 @@ class DRAW(Pretrained):
                 finished picture is all that is wanted.
 
         Raises:
-            ValueError: If ``noise`` or ``z`` has another shape or type, or the labels are not those
-                of such a network.
+            ValueError: If ``n`` is less than 0, ``noise`` or ``z`` has another shape or type, or
+                the labels are not those of such a network.
         """
         return self._run(None, n, y, generator, noise, z, glimpses, record)
 
@@ -323,6 +327,8 @@ class DRAW(Pretrained):
             length = self.config.glimpses if noise is None else len(noise)
         if length < 1:
             raise ValueError(f"glimpses must be >= 1, got {length}")
+        if batch < 0:
+            raise ValueError(f"n must be >= 0, got {batch}")
         if record not in ("all", "last"):
             raise ValueError(f"record must be all or last, got {record!r}")
         shape, like = (length, batch, self.config.z_size), self.canvas

@@ -149,6 +149,9 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     """The folder of weights by that name; see `load`."""
     for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):
         if (folder / "config.json").is_file():
+            if revision is not None:
+                what = "a revision is of a repository of the hub"
+                raise WeightsError(f"{what}, got {revision} for the folder {folder}")
             return folder
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)):
         raise WeightsError(

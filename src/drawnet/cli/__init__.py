@@ -15,6 +15,7 @@ quick. Bad input is one line on stderr and exit 2.
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from typing import NoReturn
 from drawnet.cli.arguments import Plain
 from drawnet.cli.drawing import classify, complete, generate, reconstruct
 from drawnet.cli.latents import explore
-from drawnet.cli.outputs import BAD_INPUT, MACHINE_FAILED, fail, words
+from drawnet.cli.outputs import BAD_INPUT, MACHINE_FAILED, fail, is_out_of_memory, words
 from drawnet.cli.paper import figure
 from drawnet.cli.programs import benchmark, demo, weights
 from drawnet.cli.results import evaluate
@@ -53,10 +54,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     128 + n: stopped by signal n.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     verb = _verb(argv)
     try:
         VERBS[verb](argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the shell has closed it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
@@ -75,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         fail(verb, words(error), MACHINE_FAILED)
     except ValueError as error:
         fail(verb, str(error), BAD_INPUT)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fail(verb, "out of memory", MACHINE_FAILED)
     sys.exit(0)
 
 

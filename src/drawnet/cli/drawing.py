@@ -1,6 +1,7 @@
 """`drawnet generate`, `reconstruct`, `complete`, `classify`: a picture, and how it came about."""
 
 import argparse
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,9 +60,15 @@ def generate(argv: Sequence[str]) -> None:
     from drawnet import visualise
 
     trace = model.generate(asked.count, y=y, generator=generator_for(asked, model))
+    mean = trace.mean
     if asked.size is not None:
-        trace, asked.scale = visualise.refine(trace, enlarge), 1
-    still = visualise.grid(trace.mean, columns=asked.columns, scale=asked.scale)
+        asked.scale = 1
+        if asked.format == "none":  # the other canvases need not be enlarged
+            mean = trace.likelihood.mean(visualise.render(trace, enlarge))
+        else:
+            trace = visualise.refine(trace, enlarge)
+            mean = trace.mean
+    still = visualise.grid(mean, columns=asked.columns, scale=asked.scale)
     _save(asked, "generated", still, _film(asked, trace))
 
 
@@ -113,7 +120,7 @@ def complete(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
-    settle_image(asked)
+    settle_image(asked, parser)
     _afford(asked, model, asked.scale, each=asked.times)
     _afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
@@ -169,7 +176,7 @@ def classify(argv: Sequence[str]) -> None:
     _add_animation(parser, fps=2.0)
     asked = parser.parse_args(argv)
     model = glimpse_classifier(asked)
-    settle_image(asked)
+    settle_image(asked, parser)
     _, height, width = model.config.image_shape
     whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
     _afford(asked, model, asked.scale, each=whole)
@@ -299,18 +306,21 @@ def _afford(
     *,
     each: float = 1.0,
 ) -> None:
-    """Refuse an animation that would not fit into memory, with so much space for each image."""
-    if asked.format == "none":
-        return
+    """Refuse pictures that would not fit into memory, with so much space for each image."""
     _, height, width = model.config.image_shape
-    cell = each * (height * scale) * (width * scale)
-    pixels = asked.count * (model.config.glimpses + 1) * cell
-    if pixels > BUDGET:
-        raise ValueError(
-            f"expected an animation of at most {BUDGET >> 20} megapixels in all its frames, got "
-            f"{pixels / 2**20:.0f}: draw fewer images, smaller ones, fewer glimpses, or no "
-            "animation, by --format none"
-        )
+    still = asked.count * each * (height * scale) * (width * scale)
+    frames = 1 if asked.format == "none" else model.config.glimpses + 1
+    if still * frames <= BUDGET:
+        return
+    what, instead = "a picture of at most", "draw fewer images or smaller ones"
+    if frames > 1:
+        what, instead = "an animation of at most", f"{instead}, or fewer glimpses"
+    if frames > 1 and still <= BUDGET:
+        instead += ", or no animation, by --format none"
+    raise ValueError(
+        f"expected {what} {BUDGET >> 20} megapixels{' in all its frames' * (frames > 1)}, got "
+        f"{still * frames / 2**20:.0f}: {instead}"
+    )
 
 
 def _afford_chains(chains: int, model: "DRAW") -> None:
@@ -342,10 +352,12 @@ def _save(
 ) -> None:
     """Save a picture and an animation, if wanted, and say where they are."""
     from drawnet import visualise
+    from drawnet.disk import write_atomically
 
-    asked.out.mkdir(parents=True, exist_ok=True)
     picture = asked.out / f"{name}.png"
-    still.save(picture)
+    file = io.BytesIO()
+    still.save(file, "PNG")
+    write_atomically(picture, file.getvalue())
     print(picture)
     if asked.format != "none":
         moving = asked.out / f"{name}{'-moving' * (asked.format == 'png')}.{asked.format}"

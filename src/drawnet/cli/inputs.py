@@ -151,8 +151,12 @@ def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
     return torch.arange(count) % classes if classes else None
 
 
-def settle_image(asked: argparse.Namespace) -> None:
+def settle_image(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """With ``--image`` there is one image, and no data set.
+
+    Args:
+        asked: The command line.
+        parser: What read it, which knows what stands there if nothing was asked for.
 
     Raises:
         ValueError: If something is asked for that would be ignored.
@@ -161,8 +165,10 @@ def settle_image(asked: argparse.Namespace) -> None:
         if asked.invert:
             raise ValueError("--invert is for the picture that --image names, got no --image")
         return
-    if asked.data is not None or asked.data_options is not None:
-        raise ValueError("--image stands in place of a data set, got --data or --data-options too")
+    for name in ("data", "data_dir", "data_options", "split", "count"):
+        if getattr(asked, name) != parser.get_default(name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"--image stands in place of a data set, got {option} too")
     asked.count = 1
 
 

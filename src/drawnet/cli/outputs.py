@@ -36,6 +36,12 @@ def words(error: OSError) -> str:
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or torch asked for more memory than there is."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "DefaultCPUAllocator" in str(error)
+
+
 @contextmanager
 def log_shown() -> Iterator[None]:
     """What the package logs, as lines on stderr, above the progress bar if there is one."""

@@ -93,7 +93,11 @@ def recipes(argv: Sequence[str]) -> None:
     from drawnet.recipe import find, shipped
 
     if asked.name is not None:
-        print(find(asked.name).read_text(), end="")
+        file = find(asked.name)
+        try:
+            print(file.read_text("utf-8"), end="")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: expected a recipe, got no text: {error}") from error
         return
     for name, path in shipped().items():
-        print(f"{name:26} {path.read_text().splitlines()[0].lstrip('# ')}")
+        print(f"{name:26} {path.read_text('utf-8').splitlines()[0].lstrip('# ')}")

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from drawnet.checks import SLACK
 from drawnet.data.images import DataError, Images
 from drawnet.data.pictures import planes, repaint
 
@@ -25,7 +26,8 @@ def from_dataset(
     Arguments:
         dataset: of pictures x, or of pairs (x, label). x is a Pillow image; a tensor (C, H, W) or
             (H, W); or a numpy array (H, W, C) or (H, W); of `uint8` 0..255, `bool`, or floats in
-            [0, 1], which are rounded to the nearest of 256 intensities. All have one shape.
+            [0, 1], which are rounded to the nearest of 256 intensities, and may lie outside by as
+            much as rounding does. All have one shape.
             Labels are integers >= 0.
         name, split: what the set is to be called.
         classes: the names of the labels; by default "0", "1", ...
@@ -84,8 +86,10 @@ def _label(label: list[Any], where: str) -> list[int]:
 def _bytes(picture: object, where: str) -> np.ndarray:
     """(C, H, W) uint8."""
     if isinstance(picture, Image.Image):
-        channels = 1 if picture.mode in ("1", "L") or picture.mode.startswith("I") else 3
-        return planes(repaint(picture, channels))
+        if picture.mode == "F":
+            return _bytes(np.asarray(picture), where)
+        grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+        return planes(repaint(picture, 1 if grey else 3))
     if isinstance(picture, Tensor):
         if picture.dtype == torch.bfloat16:  # which numpy does not know
             picture = picture.float()
@@ -109,8 +113,7 @@ def _bytes(picture: object, where: str) -> np.ndarray:
         return array.astype(np.uint8) * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"{where}: expected uint8, bool or floats, got {array.dtype}")
-    if not (array.min() >= 0 and array.max() <= 1):  # so that NaN is refused, too
-        raise DataError(
-            f"{where}: expected floats in [0, 1], got {array.min():g} to {array.max():g}"
-        )
-    return (array * 255).round().astype(np.uint8)
+    low, high = array.min(), array.max()
+    if not (low >= -SLACK and high <= 1 + SLACK):  # so that NaN is refused, too
+        raise DataError(f"{where}: expected floats in [0, 1], got {low:g} to {high:g}")
+    return (array.clip(0, 1) * 255).round().astype(np.uint8)

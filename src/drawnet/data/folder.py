@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from drawnet.data.images import DataError, Images
 from drawnet.data.pictures import PHOTO_MEGAPIXELS, SUFFIXES, decode, planes
 from drawnet.data.store import Store
+from drawnet.data.views import shown
 
 _FITS = ("crop", "stretch")
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def folder(
     size: int = 64,
     fit: str = "crop",
     channels: int = 3,
+    binarize: bool = False,
     skip_broken: bool = False,
     megapixels: float = PHOTO_MEGAPIXELS,
 ) -> Images:
@@ -41,6 +43,7 @@ def folder(
         fit: "crop" keeps proportions and the largest square around the middle; "stretch" keeps
             everything.
         channels: 1 for grey, 3 for colour.
+        binarize: every number 0 or 1, drawn afresh at each use; else as intensities.
         skip_broken: go on without pictures that cannot be read, each with a warning in the log;
             otherwise the first one is an error.
         megapixels: more than so many in one picture count as broken, and are not decoded.
@@ -84,8 +87,11 @@ def folder(
             f"falls into (eight for 'train'); got none of {len(found)} pictures"
         )
 
+    view, colours = shown(binarize)
     how = "cropped" if fit == "crop" else "stretched"
     description = f"folder {root.resolve().name}, {how} to {size}x{size}, split by file name"
+    if binarize:
+        description += f", {colours}"
     if broken:
         description += f", {broken} broken left out"
     return Images(
@@ -95,6 +101,7 @@ def folder(
         split,
         description,
         tuple(classes),
+        view=view,
     )
 
 

@@ -70,6 +70,20 @@ class Images:
     size: tuple[int, int] | None = None
     chosen: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what is no images, or no labels of them.
+
+        Raises:
+            DataError: Saying what was expected and what came.
+        """
+        pixels, labels = self.pixels, self.labels
+        if pixels.dim() != 4 or pixels.dtype != torch.uint8:
+            got = f"{tuple(pixels.shape)} of {pixels.dtype}"
+            raise DataError(f"{self.name}: expected pixels (N, C, H, W) of uint8, got {got}")
+        if labels is not None and (labels.shape != pixels.shape[:1] or labels.dtype != torch.int64):
+            got = f"{tuple(labels.shape)} of {labels.dtype}"
+            raise DataError(f"{self.name}: expected int64 labels ({len(pixels)},), got {got}")
+
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.image_shape))
         return f"<{len(self)} images of {shape}: {self.description}, {self.split}>"
@@ -143,7 +157,7 @@ class Images:
 
         Arguments:
             batch_size: images at a time, >= 1; there are never more than `BLOCK`.
-            seed: >= 0.
+            seed: >= 0. Neighbouring seeds have nothing in common.
 
         Raises:
             ValueError: `batch_size` is less than 1.
@@ -152,11 +166,12 @@ class Images:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         device = self.pixels.device
         generator = torch.Generator(device)
+        seed *= 0x9E3779B1  # far apart: places are added to it, and a CPU's generator takes 32 bits
         for block in range(0, len(self), BLOCK):
             index = torch.arange(block, min(block + BLOCK, len(self)), device=device)
-            x, y = self.batch(index, generator.manual_seed(seed + block))
+            x, y = self.batch(index, generator.manual_seed((seed + block) % 2**32))
             for start in range(0, len(index), batch_size):
                 if start:
-                    generator.manual_seed(seed + block + start)
+                    generator.manual_seed((seed + block + start) % 2**32)
                 part = slice(start, start + batch_size)
                 yield x[part], None if y is None else y[part], generator

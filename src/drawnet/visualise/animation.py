@@ -1,5 +1,6 @@
 """Watch it draw, and watch it look: glimpse by glimpse, with the windows that read and write."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from drawnet import objective
 from drawnet.classify import Glimpses
+from drawnet.disk import write_atomically
 from drawnet.model import Trace
 from drawnet.visualise import paint
+
+FORMATS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
 
 
 def animate(
@@ -162,36 +166,33 @@ def save_animation(
 
     Args:
         frames: RGB pictures of one size.
-        path: A file name that ends in ``.gif``, ``.apng``, ``.png`` or ``.webp``.
+        path: A file name that ends in ``.gif``, ``.apng``, ``.png`` or ``.webp``. A file of that
+            name is replaced when the new one is whole.
         fps: Frames a second, > 0. Browsers slow down a GIF of more than 50.
         loop: How often it plays; for ever with 0.
         hold: For how many seconds the last frame stays.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise ValueError(f"path must end in .gif, .apng, .png or .webp, got {path.name!r}")
     if not frames:
         raise ValueError("frames must hold at least one picture, got none")
     if fps <= 0 or loop < 0 or hold < 0:
         raise ValueError(f"fps must be > 0, loop and hold >= 0, got {fps}, {loop} and {hold}")
     duration = [round(1000 / fps)] * (len(frames) - 1) + [round(1000 * max(hold, 1 / fps))]
-    if suffix == ".gif":
+    times: int | None = loop
+    if form == "GIF":
         frames = _with_one_palette(frames)
         # A GIF counts the repetitions after the first time; without a count it plays once.
-        repetitions = None if loop == 1 else max(loop - 1, 0)
-        frames[0].save(
-            path, save_all=True, append_images=frames[1:], duration=duration, loop=repetitions
-        )
-    elif suffix in (".png", ".apng"):
-        frames[0].save(
-            path, "PNG", save_all=True, append_images=frames[1:], duration=duration, loop=loop
-        )
-    elif suffix == ".webp":
-        frames[0].save(
-            path, save_all=True, append_images=frames[1:], duration=duration, loop=loop,
-            lossless=True,
-        )  # fmt: skip
-    else:
-        raise ValueError(f"path must end in .gif, .apng, .png or .webp, got {path.name!r}")
+        times = None if loop == 1 else max(loop - 1, 0)
+    file = io.BytesIO()
+    first, *others = frames
+    first.save(
+        file, form, save_all=True, append_images=others, duration=duration, loop=times,
+        lossless=True,  # of WebP
+    )  # fmt: skip
+    write_atomically(path, file.getvalue())
 
 
 def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:

@@ -176,6 +176,8 @@ def mosaic(pictures: Array, columns: int | None, gap: int) -> Array:
         gap: Display pixels between two pictures.
     """
     number, height, width, _ = pictures.shape
+    if number == 0:
+        raise ValueError("expected at least one image, got none")
     if columns is None:
         rows = max(round((number * (width + gap) / (height + gap)) ** 0.5), 1)
         columns = -(-number // rows)
