@@ -1,9 +1,10 @@
 """A recipe: everything that decides what a training does, in one frozen record.
 
 A recipe names the model, the data, the optimiser and the machine. With the same recipe, machine,
-versions and number of threads a training gives the same weights to the last bit. Recipes are written in YAML (those that come
-with the package are in ``drawnet/recipes``), read by the command `drawnet train --recipe NAME`, and
-saved with every run, so that a run can be repeated from its folder alone.
+versions and number of threads a training gives the same weights to the last bit. Recipes are
+written in YAML (those that come with the package are in ``drawnet/recipes``), read by the command
+`drawnet train --recipe NAME`, and saved with every run, so that a run can be repeated from its
+folder alone.
 
 Every value is checked when its record is made: an impossible one raises a `ValueError` that names
 the field, its range and what came, before anything is allocated.
