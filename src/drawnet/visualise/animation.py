@@ -18,7 +18,7 @@ from drawnet.disk import write_atomically
 from drawnet.model import Trace
 from drawnet.visualise import paint
 
-FORMATS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
+_FORMATS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
 
 
 def animate(
@@ -173,7 +173,7 @@ def save_animation(
         hold: For how many seconds the last frame stays.
     """
     path = Path(path)
-    form = FORMATS.get(path.suffix.lower())
+    form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise ValueError(f"path must end in .gif, .apng, .png or .webp, got {path.name!r}")
     if not frames:
