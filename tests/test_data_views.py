@@ -320,7 +320,12 @@ def test_options_out_of_range(name: str, options: dict[str, Any], message: str) 
         load(name, "test", **options)
 
 
+def bends(view: View) -> bool:
+    return isinstance(view, partial) and not {"warp", "elastic"}.isdisjoint(view.keywords)
+
+
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_generator_on_the_cpu_makes_the_same_batch_on_every_device(
     grey: Images, view: View
@@ -330,7 +335,8 @@ def test_a_generator_on_the_cpu_makes_the_same_batch_on_every_device(
     there = here.to("cuda")
     (x, y), (x_there, y_there) = (images.batch(index, seeded(4)) for images in (here, there))
     assert x_there.is_cuda
-    assert torch.equal(x_there.cpu(), x)
+    # Bent digits are interpolated in floating point, and then rounded to one of 256 intensities.
+    torch.testing.assert_close(x_there.cpu(), x, rtol=0, atol=1 / 255 + 1e-6 if bends(view) else 0)
     if y is not None:
         assert y_there is not None
         assert torch.equal(y_there.cpu(), y)

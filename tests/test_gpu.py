@@ -1,5 +1,6 @@
 """On an NVIDIA GPU: `pytest -m gpu`. Elsewhere these tests are skipped."""
 
+import gc
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from tiny import B, C, H, T, W, Z, images, noise, tiny_model
 from torch import Tensor
-from trainings import RECIPE, Spy, final_state, rows, run
+from trainings import EPOCHS, RECIPE, STEPS_PER_EPOCH, Spy, final_state, rows, run
 
 from drawnet import DRAW, DRAWConfig
 from drawnet.benchmark.cases import Case, ours
@@ -141,7 +142,7 @@ def taught(task: Classifying, model: GlimpseClassifier, x: Tensor, y: Tensor) ->
     return task.minimised(model, (x, y), None, 4, 0.0, lambda numbers: numbers)[0][None]
 
 
-@pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton here")
+@pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton or no compiler here")
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_compiled_step_can_be_recorded(recompute: bool) -> None:
     model, x, eps = on_gpu()
@@ -180,14 +181,28 @@ def test_what_was_overwritten_is_not_used() -> None:
 
 
 def test_recordings_that_are_not_needed_leave_the_memory() -> None:
-    model = DRAW(DRAWConfig(glimpses=8)).cuda()
-    recorded, x = graphed(losses), torch.rand(64, 1, 28, 28, device="cuda")
-    reserved = []
-    for glimpses in (8, 7, 8, 7, 8, 7, 8):
-        step(recorded, model, x, torch.randn(glimpses, 64, 100, device="cuda"))
-        torch.cuda.synchronize()
-        reserved.append(torch.cuda.memory_reserved())
-    assert reserved[-1] < 1.5 * reserved[2]
+    model, x, eps = on_gpu()
+    recorded = graphed(losses)
+
+    def recordings() -> int:
+        return sum(type(thing) is torch.cuda.CUDAGraph for thing in gc.get_objects())
+
+    step(recorded, model, x, eps)
+    others = recordings() - 2  # forward and backward
+    for glimpses in (1, 2, T):
+        step(recorded, model, x, eps[:glimpses])
+        assert recordings() == others + 2
+
+
+def test_a_recording_outlives_another() -> None:
+    model, x, eps = on_gpu()
+    expected = step(losses, model, x, eps)
+    kept, lost = graphed(losses), graphed(losses)
+    step(kept, model, x, eps)
+    for glimpses in (1, 2, T):  # each time one that was made after the other goes
+        step(lost, model, x, eps[:glimpses])
+        torch.cuda.empty_cache()
+        assert worst(step(kept, model, x, eps), expected) < 1e-6
 
 
 def test_weights_that_learned_elsewhere_are_seen() -> None:
@@ -211,7 +226,8 @@ PLAIN = replace(GPU, trainer=replace(GPU.trainer, graphs=False))
 
 def assert_same_training(one: Path, other: Path) -> None:
     """As many steps skipped, and weights that agree to rounding."""
-    assert [row["skipped"] for row in rows(one)] == [row["skipped"] for row in rows(other)]
+    steps = [final_state(out)["drawnet"]["tally"][..., -1] for out in (one, other)]
+    assert torch.equal(*steps)  # those that were finite
     found, expected = final_state(one)["state_dict"], final_state(other)["state_dict"]
     assert worst(found, expected) < 1e-3
     assert float(rows(one)[-1]["valid_loss"]) == pytest.approx(
@@ -227,6 +243,9 @@ def test_a_training_of_recorded_steps_is_the_same_training(tmp_path: Path, strat
     plain = replace(PLAIN, optim=recipe.optim)
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
     run(tmp_path / "graphs", Spy(nan=range(4, 6)), recipe)
+    assert (
+        final_state(tmp_path / "plain")["drawnet"]["tally"][..., -1] == EPOCHS * STEPS_PER_EPOCH - 2
+    )
     assert_same_training(tmp_path / "graphs", tmp_path / "plain")
 
 

@@ -225,9 +225,10 @@ SCHEDULE = replace(
 
 
 def test_a_training_of_recorded_steps_is_the_same_training(
-    recorder: Recorder, tmp_path: Path
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With steps that are not finite, a longer chain, and from a checkpoint on."""
+    monkeypatch.setattr("drawnet.training.log.EVERY", 10)
     plain = replace(SCHEDULE, trainer=replace(SCHEDULE.trainer, graphs=False))
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
     assert recorder.recordings == 0
@@ -238,6 +239,7 @@ def test_a_training_of_recorded_steps_is_the_same_training(
     assert recorder.recordings == 3
     found, expected = rows(tmp_path / "graphs"), rows(tmp_path / "plain")
     assert [row["skipped"] for row in found] == [row["skipped"] for row in expected]
+    assert {row["skipped"] for row in found} == {"", "2"}  # "": of validation
     for one, other in zip(found, expected, strict=True):
         for column in ("loss", "kl", "grad_norm", "valid_loss"):
             assert one[column] == other[column] or float(one[column]) == pytest.approx(

@@ -13,6 +13,7 @@ from torch import Tensor
 from drawnet import DRAWConfig
 from drawnet.data import Images
 from drawnet.data.images import Batch, plain
+from drawnet.data.views import fresh
 from drawnet.recipe import OptimConfig, Recipe, TrainerConfig
 from drawnet.training import train
 from drawnet.training.validate import Validation
@@ -77,7 +78,7 @@ class Spy:
             if call == self.kill:
                 os.kill(os.getpid(), self.signal)
         if self.fresh:  # random, as cluttered or freshly binarized images are
-            x = x.flip(-1) if torch.rand((), generator=generator) < 0.5 else x
+            x = x.flip(-1) if fresh(index[:1], 1, generator) < 0.5 else x
         return x, y
 
 

@@ -13,9 +13,9 @@ __all__ = ["DRAW", "DRAWConfig", "Trace", "Window", "attention", "objective"]
 __version__ = "0.1.0"
 
 _MODULES = {
-    *("attention", "baselines", "classify", "complete", "config", "data", "evaluate", "explore"),
-    *("fast", "figures", "likelihood", "model", "objective", "recipe", "training", "visualise"),
-    "weights",
+    *("attention", "baselines", "benchmark", "classify", "complete", "config", "data", "demo"),
+    *("evaluate", "explore", "fast", "figures", "graphs", "likelihood", "model", "objective"),
+    *("recipe", "step", "training", "visualise", "weights"),
 }
 _HOMES = {"DRAW": "model", "Trace": "model", "DRAWConfig": "config", "Window": "attention"}
 

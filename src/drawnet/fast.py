@@ -84,8 +84,11 @@ def accelerate(
         model.step = Compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
+        needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(
+            device, "compiler for it"
+        )
         said.append(
-            "no C++ compiler found, or no headers of Python's (python3-dev): "
+            f"no {needs} found, or no headers of Python's (python3-dev): "
             "step not compiled, which is slower with the same numbers"
         )
     if recompute:
@@ -124,11 +127,14 @@ def has_compiler(device: str) -> bool:
     kind = torch.device(device).type
     if kind == "cpu":
         compilers = (os.environ.get("CXX"), "g++", "clang++")
-        found = any(shutil.which(name) for name in compilers if name)
-        # Apple's Python has its headers elsewhere, where torch looks for them.
-        headers = Path(sysconfig.get_path("include"), "Python.h")
-        return found and (headers.exists() or sys.platform == "darwin")
-    return kind == "cuda" and has_triton()
+    elif kind == "cuda" and has_triton():  # which compiles what starts its kernels
+        compilers = (os.environ.get("CC"), "gcc", "clang")
+    else:
+        return False
+    found = any(shutil.which(name) for name in compilers if name)
+    # Apple's Python has its headers elsewhere, where torch looks for them.
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return found and (headers.exists() or sys.platform == "darwin")
 
 
 def has_bfloat16() -> bool:

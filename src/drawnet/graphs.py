@@ -106,6 +106,9 @@ def _record(
         weight.detach().requires_grad_(weight.requires_grad) for weight in network.parameters()
     ]
     sample = [args[place].clone() for place in places]  # overwritten at each call
+    # A stream of its own: when a recording goes, torch frees what cuBLAS needs on its stream, under
+    # the hands of others that were made there (pytorch#193402).
+    torch.cuda.graph.default_capture_stream = None
     graph: Any = torch.cuda.make_graphed_callables(
         pure, (*weights, *sample), allow_unused_input=True
     )

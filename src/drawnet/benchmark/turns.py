@@ -146,6 +146,8 @@ def _work(pipe: "Connection[Any, Any]", case: Case, prepare: Prepare, cache: Pat
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
     try:
+        if (device := torch.device(case.device)).type == "cuda":
+            torch.cuda.set_device(device.index or 0)  # graphs are of the current one
         before = peak_memory(case.device)
         call = prepare(case)
         first, _ = timed(call, case.device)

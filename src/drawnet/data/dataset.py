@@ -23,17 +23,17 @@ def from_dataset(
 ) -> Images:
     """Read a dataset once, from first to last, into memory.
 
-    Arguments:
-        dataset: of pictures x, or of pairs (x, label). x is a Pillow image; a tensor (C, H, W) or
+    Args:
+        dataset: Of pictures x, or of pairs (x, label). x is a Pillow image; a tensor (C, H, W) or
             (H, W); or a numpy array (H, W, C) or (H, W); of `uint8` 0..255, `bool`, or floats in
             [0, 1], which are rounded to the nearest of 256 intensities, and may lie outside by as
             much as rounding does. All have one shape.
             Labels are integers >= 0.
-        name, split: what the set is to be called.
-        classes: the names of the labels; by default "0", "1", ...
+        name, split: What the set is to be called.
+        classes: The names of the labels; by default "0", "1", ...
 
     Raises:
-        DataError: says which item is wrong, what was expected and what came.
+        DataError: Says which item is wrong, what was expected and what came.
     """
     pixels: list[np.ndarray] = []
     labels: list[int] = []

@@ -44,7 +44,7 @@ def fetch(remote: Remote, target: Path, progress: Progress | None = None) -> Non
     """Download into `target`; whatever goes wrong, no half file is left under that name.
 
     Raises:
-        DataError: no network, a wrong length or SHA-256, or a folder that cannot be written to;
+        DataError: No network, a wrong length or SHA-256, or a folder that cannot be written to;
             says how to get the file by hand.
     """
     try:

@@ -38,15 +38,15 @@ def folder(
 ) -> Images:
     """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
 
-    Arguments:
-        size: height and width they are brought to, in pixels, 1 to 1024.
+    Args:
+        size: Height and width they are brought to, in pixels, 1 to 1024.
         fit: "crop" keeps proportions and the largest square around the middle; "stretch" keeps
             everything.
         channels: 1 for grey, 3 for colour.
-        binarize: every number 0 or 1, drawn afresh at each use; else as intensities.
-        skip_broken: go on without pictures that cannot be read, each with a warning in the log;
+        binarize: Every number 0 or 1, drawn afresh at each use; else as intensities.
+        skip_broken: Go on without pictures that cannot be read, each with a warning in the log;
             otherwise the first one is an error.
-        megapixels: more than so many in one picture count as broken, and are not decoded.
+        megapixels: More than so many in one picture count as broken, and are not decoded.
     """
     if store.data_dir is None:
         raise ValueError("folder needs the folder with the pictures: name data_dir, or --data-dir")

@@ -34,7 +34,8 @@ def plain(
 
 def unit(pixels: Tensor) -> Tensor:
     """Intensities 0..255 of any integer type to [0, 1] of torch's default dtype."""
-    return pixels.to(torch.get_default_dtype()).div_(255)
+    x = pixels.to(torch.get_default_dtype())
+    return x.div_(x.new_full((), 255))  # by a number, CUDA multiplies by its rounded reciprocal
 
 
 def check_are_images(images: object) -> None:
@@ -48,14 +49,14 @@ def check_are_images(images: object) -> None:
 class Images:
     """One split of a data set.
 
-    Arguments:
+    Args:
         pixels: (N, C, H, W) uint8, the images as stored.
         labels: (N,) int64, 0 .. len(classes) - 1, or None where the set has none.
-        name: of the set, as given to `load`.
+        name: Of the set, as given to `load`.
         split: "train", "valid" or "test".
-        description: one line that says exactly what these images are; every result quotes it.
-        classes: the names of the labels, () without labels.
-        view: how a batch is made from what is stored.
+        description: One line that says exactly what these images are; every result quotes it.
+        classes: The names of the labels, () without labels.
+        view: How a batch is made from what is stored.
         size: (H, W) of the images in a batch where the view changes it.
         chosen: (N',) int64, which of the stored images the set consists of; None for all.
     """
@@ -108,7 +109,7 @@ class Images:
 
         All stay stored: a view may make an image out of several, or by its place in the set.
 
-        Arguments:
+        Args:
             index: (N',) int64, which images and in what order.
         """
         index = index.to(self.pixels.device)
@@ -117,11 +118,11 @@ class Images:
     def for_classes(self, number: int) -> "Images":
         """The images with the labels that a network of so many classes is told.
 
-        Arguments:
-            number: of classes; 0 leaves out the labels.
+        Args:
+            number: Of classes; 0 leaves out the labels.
 
         Raises:
-            DataError: there are no labels, or they are of another number of classes.
+            DataError: There are no labels, or they are of another number of classes.
         """
         if number == 0:
             return replace(self, labels=None, classes=())
@@ -133,9 +134,9 @@ class Images:
     def batch(self, index: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The images and labels at `index`.
 
-        Arguments:
+        Args:
             index: (B,) int64, each in 0 .. N - 1.
-            generator: the source of everything random about the batch, on any device; None is
+            generator: The source of everything random about the batch, on any device; None is
                 torch's global one. Two calls with generators in the same state agree to the bit.
 
         Returns:
@@ -155,8 +156,8 @@ class Images:
         What is random about the images is drawn for `BLOCK` of them at a time, so that it depends
         on the seed and their places alone. The generator depends on where a batch begins, too.
 
-        Arguments:
-            batch_size: images at a time, >= 1; there are never more than `BLOCK`.
+        Args:
+            batch_size: Images at a time, >= 1; there are never more than `BLOCK`.
             seed: >= 0. Neighbouring seeds have nothing in common.
 
         Raises:

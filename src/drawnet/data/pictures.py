@@ -28,7 +28,7 @@ def decode(
     """The picture in a file, upright, in mode L (1 channel) or RGB (3 channels).
 
     Raises:
-        DataError: names `where`; the file is no picture, is damaged, or holds too many pixels.
+        DataError: Names `where`; the file is no picture, is damaged, or holds too many pixels.
     """
     try:
         with warnings.catch_warnings():

@@ -28,20 +28,20 @@ def cluttered_mnist(
 
     The paper classifies 100 x 100 scenes; 60 x 60 with 4 distractors is the other usual size.
 
-    Arguments:
-        size: height and width of a scene, in pixels, 28 to 1024.
-        distractors: how many pieces of other digits, 0 to 1000.
-        piece: their height and width in pixels, 1 to 28.
-        warp: how much the digits of the training split, and of no other, are turned, sheared and
+    Args:
+        size: Height and width of a scene, in pixels, 28 to 1024.
+        distractors: How many pieces of other digits, 0 to 1000.
+        piece: Their height and width in pixels, 1 to 28.
+        warp: How much the digits of the training split, and of no other, are turned, sheared and
             scaled at random, 0 to 0.5: the four numbers of a linear map depart from the identity
             by at most that. Not the paper's; results must say so.
-        elastic: how much the same digits are bent at random, 0 to 5: the points of a coarse lattice
+        elastic: How much the same digits are bent at random, 0 to 5: the points of a coarse lattice
             are displaced by at most that many pixels, the others smoothly with them (Simard et al.,
             2003). Not the paper's either.
-        fixed: every digit has the same place and clutter for ever, as in a set that was written
+        fixed: Every digit has the same place and clutter for ever, as in a set that was written
             to disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the
             error of a classifier, so results say which it was.
-        include_valid: train on all 60,000 digits; see `drawnet.data.mnist`.
+        include_valid: Train on all 60,000 digits; see `drawnet.data.mnist`.
     """
     _check_size(size)
     if not 0 <= distractors <= 1000:
@@ -81,9 +81,9 @@ def two_digits(split: str, store: Store, *, size: int = 60, fixed: bool = False)
 
     A scene's index says which digit is one of the two; the other is drawn from the whole split.
 
-    Arguments:
-        size: height and width of a scene, in pixels, 28 to 1024.
-        fixed: every index stands for the same scene for ever; otherwise the other digit and both
+    Args:
+        size: Height and width of a scene, in pixels, 28 to 1024.
+        fixed: Every index stands for the same scene for ever; otherwise the other digit and both
             places are drawn afresh at each use.
     """
     _check_size(size)

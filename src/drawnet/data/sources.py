@@ -48,18 +48,18 @@ def load(
 ) -> Images:
     """One split of a data set, in memory.
 
-    Arguments:
-        name: one of `SOURCES`.
+    Args:
+        name: One of `SOURCES`.
         split: "train", "valid" or "test".
-        data_dir: the folder with the files, either directly or in a folder of the set's name. By
+        data_dir: The folder with the files, either directly or in a folder of the set's name. By
             default the folder that the environment variable DRAWNET_DATA names, then the cache of
             the user, then a download into that cache.
-        progress: called as `progress(what, done, total)` during long work.
-        options: those of the set; `help(SOURCES[name])` tells them.
+        progress: Called as `progress(what, done, total)` during long work.
+        options: Those of the set; `help(SOURCES[name])` tells them.
 
     Raises:
-        ValueError: an unknown name, split or option, or a value out of range.
-        DataError: files that are missing or damaged.
+        ValueError: An unknown name, split or option, or a value out of range.
+        DataError: Files that are missing or damaged.
     """
     if name not in SOURCES:
         raise ValueError(f"data set must be one of {', '.join(sorted(SOURCES))}, got {name!r}")

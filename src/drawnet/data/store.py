@@ -18,10 +18,10 @@ def cache() -> Path:
 class Store:
     """Where to look for files, and whom to tell about long work.
 
-    Arguments:
-        data_dir: the only folder to look in; nothing is downloaded then. None: the folder that
+    Args:
+        data_dir: The only folder to look in; nothing is downloaded then. None: the folder that
             the environment variable DRAWNET_DATA names, then the cache, then the net.
-        progress: called now and then during downloads and preparations.
+        progress: Called now and then during downloads and preparations.
     """
 
     data_dir: Path | None = None
@@ -47,8 +47,8 @@ class Store:
     def find(self, name: str, filename: str, remote: Remote, what: str | None = None) -> Path:
         """A file of the set, as it is or gzipped, downloaded into the cache if need be.
 
-        Arguments:
-            what: the file's name for people, where more than the one file would do.
+        Args:
+            what: The file's name for people, where more than the one file would do.
         """
         path = self.locate(name, filename)
         if path is not None:

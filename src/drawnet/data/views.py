@@ -146,7 +146,7 @@ def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tens
     `LATTICE` that spans the image, and bicubic between. Between pixels intensities are
     bilinear, and beyond the border 0.
 
-    Arguments:
+    Args:
         pixels: (B, C, H, W) bytes.
         chances: (B, WARP_CHANCES) uniform in [0, 1).
         warp, elastic: 0 and 0 leave an image as it is.
@@ -156,13 +156,14 @@ def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tens
     """
     shape = list(pixels.shape)
     linear, points = (2 * chances - 1).split([4, 2 * LATTICE**2], dim=1)
-    maps = torch.eye(2).to(chances) + warp * linear.view(-1, 2, 2)
+    maps = torch.eye(2, dtype=chances.dtype, device=chances.device) + warp * linear.view(-1, 2, 2)
     maps = nn.functional.pad(maps, (0, 1))  # no shift
     grid = nn.functional.affine_grid(maps, shape, align_corners=False)
     field = nn.functional.interpolate(
         elastic * points.reshape(-1, 2, LATTICE, LATTICE), shape[2:], mode="bicubic"
     )
-    grid = grid + field.movedim(1, 3) * (2 / grid.new_tensor([shape[3], shape[2]]))
+    across, down = field.unbind(1)
+    grid = grid + torch.stack([across * (2 / shape[3]), down * (2 / shape[2])], dim=3)
     seen = nn.functional.grid_sample(pixels.to(grid.dtype), grid, align_corners=False)
     return seen.round().int()
 
@@ -192,7 +193,7 @@ def two_images(
 def paste(canvas: Tensor, patches: Tensor, top: Tensor, left: Tensor) -> Tensor:
     """Add K patches to each canvas in place, then clip to at most 255.
 
-    Arguments:
+    Args:
         canvas: (B, H, W) integers, contiguous.
         patches: (B, K, h, w) integers.
         top, left: (B, K) int64, where the upper left corners come to lie.

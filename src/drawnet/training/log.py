@@ -15,7 +15,7 @@ from drawnet.disk import cannot_save, write_atomically
 from drawnet.training.module import Training
 
 EVERY = 50
-"""Steps between two rows of the log; only then do numbers leave the device."""
+"""Steps between two rows of the log, for which numbers leave the device."""
 
 COLUMNS = (
     "step",

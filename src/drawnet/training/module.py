@@ -108,9 +108,11 @@ class Training(LightningModule):
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 
     def _average(self, numbers: Tensor) -> Tensor:
-        """Over all processes."""
-        mean: Tensor = self.trainer.strategy.reduce(numbers, reduce_op="mean")
-        return mean
+        """Over all processes, without waiting for them as Lightning's own ``reduce`` does."""
+        if self.trainer.world_size == 1:
+            return numbers
+        torch.distributed.all_reduce(numbers)
+        return numbers / self.trainer.world_size
 
     def _noise(self, count: int, glimpses: int) -> Tensor | None:
         """Noise of this step ``(T, B, Z)``: a slice of the whole batch's, whoever computes it."""
