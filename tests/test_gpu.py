@@ -243,9 +243,8 @@ def test_a_training_of_recorded_steps_is_the_same_training(tmp_path: Path, strat
     plain = replace(PLAIN, optim=recipe.optim)
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
     run(tmp_path / "graphs", Spy(nan=range(4, 6)), recipe)
-    assert (
-        final_state(tmp_path / "plain")["drawnet"]["tally"][..., -1] == EPOCHS * STEPS_PER_EPOCH - 2
-    )
+    tally = final_state(tmp_path / "plain")["drawnet"]["tally"]
+    assert tally[..., -1] == EPOCHS * STEPS_PER_EPOCH - 2
     assert_same_training(tmp_path / "graphs", tmp_path / "plain")
 
 

@@ -1,4 +1,4 @@
-"""Checks of images and labels that come from outside.
+"""Checks of images, labels and latents that come from outside.
 
 Shapes and types are always checked. Values are where that costs nothing: not on another device,
 which would have to be waited for, and not while torch traces a program or maps over it.
@@ -44,6 +44,24 @@ def check_labels(y: Tensor, batch: int, classes: int) -> None:
         low, high = (end.item() for end in y.aminmax())
         if not 0 <= low <= high < classes:
             raise ValueError(f"y must be labels from 0 to {classes - 1}, got {low} to {high}")
+
+
+def check_latents(
+    noise: Tensor, z: Tensor | None, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    """Refuse what is no noise ``(T, B, Z)`` of a type, or no latents of the first glimpses.
+
+    Raises:
+        ValueError: Saying what was expected and what came.
+    """
+    if noise.shape != shape:
+        raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
+    if z is not None and (z.shape[1:] != shape[1:] or len(z) > shape[0]):
+        raise ValueError(f"z must be {(f'<= {shape[0]}', *shape[1:])}, got {tuple(z.shape)}")
+    for name, numbers in (("noise", noise), ("z", z)):
+        if numbers is not None and numbers.dtype != dtype:
+            wanted = f"of type {dtype}, as the network is"
+            raise ValueError(f"{name} must be {wanted}, got {numbers.dtype}")
 
 
 def _can_look(values: Tensor) -> bool:

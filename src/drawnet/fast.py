@@ -84,9 +84,7 @@ def accelerate(
         model.step = Compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
-        needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(
-            device, "compiler for it"
-        )
+        needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(device, "compiler")
         said.append(
             f"no {needs} found, or no headers of Python's (python3-dev): "
             "step not compiled, which is slower with the same numbers"

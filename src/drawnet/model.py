@@ -50,7 +50,7 @@ from torch.nn import functional as F
 from drawnet import attention
 from drawnet import likelihood as likelihoods
 from drawnet.attention import Window
-from drawnet.checks import check_images, check_labels
+from drawnet.checks import check_images, check_labels, check_latents
 from drawnet.config import DRAWConfig
 from drawnet.likelihood import Bernoulli, Likelihood
 from drawnet.step import (
@@ -334,18 +334,7 @@ class DRAW(Pretrained):
         shape, like = (length, batch, self.config.z_size), self.canvas
         if noise is None:
             noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        elif noise.shape != shape:
-            raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
-        if given is not None and (
-            given.shape[1:] != noise.shape[1:] or not len(given) <= len(noise)
-        ):
-            expected = (f"<= {len(noise)}", *noise.shape[1:])
-            raise ValueError(f"z must be {expected}, got {tuple(given.shape)}")
-        for name, numbers in (("noise", noise), ("z", given)):
-            if numbers is not None and numbers.dtype != like.dtype:
-                wanted = f"of type {like.dtype}, as the network is"
-                raise ValueError(f"{name} must be {wanted}, got {numbers.dtype}")
-
+        check_latents(noise, given, shape, like.dtype)
         y = self._checked(y, batch)
         products = self.fuse(y)
         state = self.initial_state(products, batch)
@@ -359,33 +348,35 @@ class DRAW(Pretrained):
                 states.append(state)
         canvases = [s.canvas for s in states[1:]] or [state.canvas]
         z, mu, log_sigma = (torch.stack(facts) for facts in zip(*latents, strict=True))
+        prior_mu, prior_log_sigma = None, None
+        if self.config.prior == "learned":
+            prior_mu, prior_log_sigma = torch.stack(priors).chunk(2, dim=-1)
         trace = Trace(
             torch.stack(canvases),
             z,
             mu,
             log_sigma,
+            prior_mu,
+            prior_log_sigma,
             start=self.canvas.clone(),
             likelihood=self.likelihood,
             y=y,
         )
-        if self.config.prior == "learned":
-            prior_mu, prior_log_sigma = torch.stack(priors).chunk(2, dim=-1)
-            trace = replace(trace, prior_mu=prior_mu, prior_log_sigma=prior_log_sigma)
-        if record == "last":
-            return trace
+        return trace if record == "last" else self._with_windows(trace, states, x is not None)
+
+    def _with_windows(self, trace: Trace, states: list[State], read: bool) -> Trace:
+        """The windows of a chain, decoded anew from the states before and after each glimpse."""
         _, height, width = self.config.image_shape
-        if (size := self.config.read_size) is not None and x is not None:
+        if read and (size := self.config.read_size) is not None:
             params = torch.stack([s.heads.read_window for s in states[:-1]])
             window = attention.window(params, size, height, width)
             trace = replace(trace, read_window=window, read_size=size)
         if (size := self.config.write_size) is not None:
             params = torch.stack([s.heads.write_window for s in states[1:]])
+            window = attention.window(params, size, height, width)
             patch = torch.stack([s.heads.patch for s in states[1:]])
-            trace = replace(
-                trace,
-                write_window=attention.window(params, size, height, width),
-                patch=patch.unflatten(2, (-1, size, size)),
-            )
+            patch = patch.unflatten(2, (-1, size, size))
+            trace = replace(trace, write_window=window, patch=patch)
         return trace
 
     def _checked(self, y: Tensor | None, batch: int) -> Tensor | None:
