@@ -22,7 +22,7 @@ from drawnet.fast import accelerate, has_compiler
 from drawnet.graphs import graphed
 from drawnet.objective import elbo, kl
 from drawnet.training import Interrupted, hindsight
-from drawnet.training.tasks import Classifying, searched
+from drawnet.training.tasks import Classifying, Given, searched
 
 pytestmark = [
     pytest.mark.gpu,
@@ -139,7 +139,7 @@ def test_a_teacher_is_heard_beside_what_is_recorded() -> None:
 
 def taught(task: Classifying, model: GlimpseClassifier, x: Tensor, y: Tensor) -> Tensor:
     """What a step minimises, as the losses of one image."""
-    return task.minimised(model, (x, y), None, 4, 0.0, lambda numbers: numbers)[0][None]
+    return task.minimised(model, Given(x, y, None, 4))[0][None]
 
 
 @pytest.mark.skipif(not has_compiler("cuda"), reason="no Triton or no compiler here")

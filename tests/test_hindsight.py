@@ -8,10 +8,9 @@ from torch import Tensor
 
 from drawnet.classify import GlimpseClassifier, State, nll
 from drawnet.config import ClassifierConfig
-from drawnet.data.images import Batch
 from drawnet.training import hindsight as module
 from drawnet.training.hindsight import hindsight
-from drawnet.training.tasks import Classifying, searched
+from drawnet.training.tasks import Classifying, Given, searched
 
 B, T = 44, 4
 CONFIG = ClassifierConfig((2, 9, 12), glimpses=T, hidden_size=7, read_size=3, classes=3)
@@ -117,16 +116,14 @@ def test_a_step_down_its_gradient_comes_nearer(monkeypatch: pytest.MonkeyPatch) 
 
 def test_it_is_minimised_beside_the_cross_entropy_and_not_validated() -> None:
     model, (x, y) = classifier(), batch()
-    both: Batch = (x, y)
+    given = Given(x, y, None, T)
     plain, seeking = Classifying(3), Classifying(3, hindsight=WEIGHT)
     logits, miss = searched(model, x, y, T)
     torch.testing.assert_close(logits, model.logits(x))
-    (loss, means), (alone, same) = (
-        task.minimised(model, both, None, T, 0.0, lambda mean: mean) for task in (seeking, plain)
-    )
+    (loss, means), (alone, same) = (task.minimised(model, given) for task in (seeking, plain))
     torch.testing.assert_close(loss, alone + WEIGHT * miss)
     torch.testing.assert_close(means, same)
-    torch.testing.assert_close(*(t.losses(model, both, None, T) for t in (seeking, plain)))
+    torch.testing.assert_close(*(t.losses(model, given) for t in (seeking, plain)))
     taught = [Classifying(3, teachers=[model], hindsight=weight) for weight in (0.0, WEIGHT)]
-    losses = [task.minimised(model, both, None, T, 0.0, lambda mean: mean)[0] for task in taught]
+    losses = [task.minimised(model, given)[0] for task in taught]
     torch.testing.assert_close(losses[1], losses[0] + WEIGHT * miss)

@@ -19,7 +19,7 @@ from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training import Interrupted, Validation, train
 from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.module import Training
-from drawnet.training.tasks import Classifying
+from drawnet.training.tasks import Classifying, Given
 
 GLIMPSES = ClassifierConfig(
     image_shape=(1, 12, 11), glimpses=3, hidden_size=13, read_size=4, classes=2
@@ -215,24 +215,25 @@ def sure_of_left(config: ClassifierConfig) -> GlimpseClassifier:
 def test_a_share_of_what_is_learned_is_the_mean_answer_of_the_teachers() -> None:
     model, teachers = GlimpseClassifier(GLIMPSES), [sure_of_left(GLIMPSES), ConvNet(CONVOLUTIONS)]
     index = torch.arange(9)
-    x, y = batch = LEARN.batch(index, torch.Generator())
+    x, y = LEARN.batch(index, torch.Generator())
     assert y is not None
     log_p = model.logits(x)[-1].log_softmax(-1)
     q = (teachers[0].logits(x)[-1].softmax(-1) + teachers[1].logits(x)[-1].softmax(-1)) / 2
     labels, answers = -log_p[index, y].mean(), -(q * log_p).sum(1).mean()
     for share in (0.0, 0.25, 1.0):
         task = Classifying(2, teachers=teachers, distillation=share)
-        loss, means = task.minimised(model, batch, None, 3, 0.0, lambda mean: mean)
+        given = Given(x, y, None, 3)
+        loss, means = task.minimised(model, given)
         torch.testing.assert_close(loss, (1 - share) * labels + share * answers)
-        torch.testing.assert_close(means, task.losses(model, batch, None, 3).mean(1).detach())
+        torch.testing.assert_close(means, task.losses(model, given).mean(1).detach())
 
 
 def test_who_answers_as_the_teacher_has_nothing_to_learn_from_it() -> None:
     model = GlimpseClassifier(GLIMPSES)
     teacher = copy.deepcopy(model).requires_grad_(False)
     task = Classifying(2, teachers=[teacher], distillation=1.0)
-    batch = LEARN.batch(torch.arange(9), torch.Generator())
-    task.minimised(model, batch, None, 3, 0.0, lambda mean: mean)[0].backward()
+    x, y = LEARN.batch(torch.arange(9), torch.Generator())
+    task.minimised(model, Given(x, y, None, 3))[0].backward()
     for weight in model.parameters():
         assert weight.grad is not None
         assert weight.grad.abs().max() < 1e-6

@@ -30,6 +30,7 @@ from drawnet.recipe import Recipe
 from drawnet.training import CheckpointError, Validation, train
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
+from drawnet.training.tasks import Given
 
 BY_CLASS = replace(RECIPE, model=replace(RECIPE.model, classes=2))
 
@@ -154,7 +155,7 @@ def test_the_weight_of_the_kl_rises_from_nothing(tmp_path: Path) -> None:
     model, batch = DRAW(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))
     noise = torch.randn(4, BATCH, RECIPE.model.z_size)
     for epochs, weight in ((0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)):
-        loss, means = task.minimised(model, batch, noise, 4, epochs, lambda numbers: numbers)
+        loss, means = task.minimised(model, Given(*batch, noise, 4, epochs))
         nll = means[0] - means[1]
         torch.testing.assert_close(loss, nll + weight * means[1])
 

@@ -19,7 +19,7 @@ from drawnet.graphs import has_graphs
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training.checkpoint import FORMAT
 from drawnet.training.loader import Stream, reseed
-from drawnet.training.tasks import Teacher, task_of
+from drawnet.training.tasks import Given, Teacher, task_of
 from drawnet.weights import Pretrained
 
 log = logging.getLogger(__name__)
@@ -98,12 +98,11 @@ class Training(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """What to minimise for a batch of images ``(B, C, H, W)``, in nats per image."""
+        x, y = batch
         glimpses = self.recipe.glimpses(self.epoch)
-        noise = self._noise(len(batch[0]), glimpses)
         epochs = self.global_step / self.steps_per_epoch
-        loss, self._last = self.task.minimised(
-            self.model, batch, noise, glimpses, epochs, self._average
-        )
+        given = Given(x, y, self._noise(len(x), glimpses), glimpses, epochs)
+        loss, self._last = self.task.minimised(self.model, given, self._average)
         # A loss that is not finite makes the gradient so, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 

@@ -1,13 +1,12 @@
 """A whole training, from a recipe to a folder with weights."""
 
-import hashlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -17,10 +16,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from drawnet import data, weights
+from drawnet import data
 from drawnet.config import ConvNetConfig
 from drawnet.data import Images
-from drawnet.data.images import check_are_images
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
 from drawnet.recipe import NetworkConfig, Recipe
@@ -30,6 +28,7 @@ from drawnet.training.loader import Batches, Stream, reseed
 from drawnet.training.log import Log, MetricsCSV, Progress
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
+from drawnet.training.resume import sha256_of_images, sha256_of_weights, to_resume
 from drawnet.training.run_folder import RunFolder, software_and_machine
 from drawnet.training.tasks import network_of, task_of, teachers_of
 from drawnet.training.validate import Validation
@@ -97,10 +96,10 @@ def train(
         resume = False
     elif first and folder.holds_a_run() and not (resume or overwrite):
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
-    begun = _to_resume(folder, recipe, resume) if resume is not False else None
-    given = None if images is None else _checked(images)
-    if begun and begun.origin and begun.origin.get("given") and given is None:
-        raise _other_origin(begun, "one on the images of the recipe")
+    begun = to_resume(folder, recipe, resume) if resume is not False else None
+    given = None if images is None else sha256_of_images(images)
+    if begun:
+        begun.check_given(given)
     if images is None:
         name, options = recipe.data.name, recipe.data.options
         images = (
@@ -125,16 +124,15 @@ def train(
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     kind = network or network_of(recipe.model)
     seen = [train_images.name, len(train_images)]
-    taught = {name: _sha256(name) for name in recipe.teachers}
+    taught = {name: sha256_of_weights(name) for name in recipe.teachers}
     origin = {"network": kind.__name__, "images": seen, "given": given, "teachers": taught}
-    if begun and begun.origin and origin != (before := {**origin, **begun.origin}):
-        if _said(origin) != _said(before):
-            raise _other_origin(begun, _said(origin))
-        names = ", ".join(taught)
-        raise CheckpointError(f"checkpoint {begun.checkpoint} was taught by other weights {names}")
+    if begun:
+        begun.check(origin)
     with quiet(), _threads(recipe.trainer.threads):
         logs = Log()
-        start_sha256 = begun.start_sha256 if begun else _sha256_of_start(recipe)
+        start_sha256 = begun.start_sha256 if begun else None
+        if recipe.start is not None and not begun:
+            start_sha256 = sha256_of_weights(recipe.start)
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
         shows = sys.stderr.isatty() if progress is None else progress
@@ -181,78 +179,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class _Begun(NamedTuple):
-    """A training to go on with."""
-
-    checkpoint: Path
-    step: int
-    start_sha256: str | None
-    origin: dict[str, Any] | None  # what it is a training of; None in older checkpoints
-
-
-def _checked(images: tuple[Images, Images]) -> str:
-    """The sha256 of images that were given."""
-    if not isinstance(images, tuple | list) or len(images) != 2:
-        raise TypeError(f"images must be a training and a validation set, got {images!r:.100}")
-    digest = hashlib.sha256()
-    for each in images:
-        check_are_images(each)
-        for tensor in (each.pixels, each.labels, each.chosen):
-            if tensor is not None:
-                digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _other_origin(begun: _Begun, ours: str) -> CheckpointError:
-    assert begun.origin is not None
-    return CheckpointError(
-        f"checkpoint {begun.checkpoint} is of {_said(begun.origin)}, this is {ours}: "
-        "what was given from Python must be given again"
-    )
-
-
-def _said(origin: dict[str, Any]) -> str:
-    name, count = origin["images"]
-    given = f" that were given (sha256 {origin['given'][:12]}...)" if origin.get("given") else ""
-    return f"a {origin['network']} on {count} images of {name}{given}"
-
-
-def _to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> _Begun:
-    """The checkpoint to go on from, if it is of this recipe."""
-    path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
-    saved = checkpoint.load(path)
-    before = saved["drawnet"]["recipe"]
-    # What older versions gave no choice of is as it is by default.
-    for part in ("model", "optim"):
-        defaults = {each.name: each.default for each in fields(getattr(recipe, part))}
-        before = {**before, part: {**defaults, **before[part]}}
-    theirs, ours = _fixed(before), _fixed(asdict(recipe))
-    different = [key for key in ours if theirs.get(key) != ours[key]]
-    if different or theirs.keys() != ours.keys():
-        names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
-        raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
-    more = saved["drawnet"]
-    return _Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"))
-
-
-def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What a resumed training must have in common with the one before, by dotted name."""
-    fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
-    fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
-    for name in ("batch_size", "window_lr", "weight_decay"):
-        fixed[f"optim.{name}"] = recipe["optim"][name]
-    fixed["teachers"] = recipe.get("teachers", [])
-    return fixed | {"seed": recipe["seed"], "start": recipe.get("start")}
-
-
-def _sha256_of_start(recipe: Recipe) -> str | None:
-    return None if recipe.start is None else _sha256(recipe.start)
-
-
-def _sha256(name: str) -> str:
-    return str(weights.describe(weights.locate(name))["sha256"])
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:

@@ -6,7 +6,7 @@ for all networks.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from drawnet.baselines import ConvNet
 from drawnet.classify import Classifier, GlimpseClassifier, mean_answer, nll, wrong
 from drawnet.config import DRAWConfig
 from drawnet.data import Images
-from drawnet.data.images import Batch
 from drawnet.graphs import graphed
 from drawnet.model import DRAW, Trace
 from drawnet.recipe import NetworkConfig, Recipe
@@ -42,6 +41,21 @@ Average: TypeAlias = Callable[[Tensor], Tensor]
 """Of numbers over the processes that share a batch."""
 
 
+def alone(numbers: Tensor) -> Tensor:
+    """The `Average` of a process that has the whole batch."""
+    return numbers
+
+
+class Given(NamedTuple):
+    """What a network has before it at one step, of training or of validation."""
+
+    x: Tensor  # images (B, C, H, W)
+    y: Tensor | None  # their labels (B,)
+    noise: Tensor | None  # from `Task.noise`
+    glimpses: int  # T
+    epochs: float = 0.0  # of training before it
+
+
 class Task(ABC):
     """What a training must know of its purpose.
 
@@ -62,22 +76,14 @@ class Task(ABC):
         """What is random in the network for a batch, ``(T, B, ...)``."""
 
     @abstractmethod
-    def losses(
-        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
-    ) -> Tensor:
+    def losses(self, model: Pretrained, given: Given) -> Tensor:
         """The loss of each image, and what is followed beside it: ``(2, B)``."""
 
     def minimised(
-        self,
-        model: Pretrained,
-        batch: Batch,
-        noise: Tensor | None,
-        glimpses: int,
-        epochs: float,
-        average: Average,
+        self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """What a step after so many epochs minimises, and the means of `losses` over its batch."""
-        means = self.losses(model, batch, noise, glimpses).mean(1)
+        """What a step of training minimises, and the means of `losses` over its batch."""
+        means = self.losses(model, given).mean(1)
         return means[0], means.detach()
 
 
@@ -115,43 +121,36 @@ class Drawing(Task):
         shape = (glimpses, batch, self.config.z_size)
         return torch.randn(shape, generator=generator, device=generator.device)
 
-    def losses(
-        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
-    ) -> Tensor:
+    def losses(self, model: Pretrained, given: Given) -> Tensor:
         """-elbo and KL of each image, in nats: ``(2, B)``."""
-        return self._judged(batch, self._drawn(model, batch, noise))
+        return self._judged(given.x, self._drawn(model, given))
 
     def minimised(
-        self,
-        model: Pretrained,
-        batch: Batch,
-        noise: Tensor | None,
-        glimpses: int,
-        epochs: float,
-        average: Average,
+        self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
         """-elbo, with its KL as `objective.training_loss` has it where that is asked for."""
-        weight = min(1.0, epochs / self.kl_warmup_epochs) if self.kl_warmup_epochs else 1.0
+        weight = 1.0
+        if self.kl_warmup_epochs:
+            weight = min(weight, given.epochs / self.kl_warmup_epochs)
         if weight == 1 and self.free_bits == 0:
-            return super().minimised(model, batch, noise, glimpses, epochs, average)
-        trace = self._drawn(model, batch, noise)
+            return super().minimised(model, given, average)
+        trace = self._drawn(model, given)
         loss = objective.training_loss(
-            batch[0], trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
+            given.x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
         )
-        return loss, self._judged(batch, trace).mean(1).detach()
+        return loss, self._judged(given.x, trace).mean(1).detach()
 
-    def _drawn(self, model: Pretrained, batch: Batch, noise: Tensor | None) -> Trace:
-        x, y = batch
-        told = y if self.config.classes else None
-        canvas, z, mu, log_sigma, *prior = self._facts(model, x, told, noise)
+    def _drawn(self, model: Pretrained, given: Given) -> Trace:
+        told = given.y if self.config.classes else None
+        canvas, z, mu, log_sigma, *prior = self._facts(model, given.x, told, given.noise)
         prior_mu, prior_log_sigma = prior or (None, None)
         assert isinstance(model, DRAW)
         return Trace(
             canvas, z, mu, log_sigma, prior_mu, prior_log_sigma, likelihood=model.likelihood
         )
 
-    def _judged(self, batch: Batch, trace: Trace) -> Tensor:
-        return torch.stack([-objective.elbo(batch[0], trace), objective.kl(trace).sum(0)])
+    def _judged(self, x: Tensor, trace: Trace) -> Tensor:
+        return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
 
 
 def facts(
@@ -200,33 +199,25 @@ class Classifying(Task):
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> None:
         """Nothing is random."""
 
-    def losses(
-        self, model: Pretrained, batch: Batch, noise: Tensor | None, glimpses: int
-    ) -> Tensor:
+    def losses(self, model: Pretrained, given: Given) -> Tensor:
         """-log p(y | x) in nats, and 1 where the answer is wrong: ``(2, B)``."""
-        return self._judged(batch, self._answers(model, batch[0], glimpses))
+        return self._judged(given.y, self._answers(model, given.x, given.glimpses))
 
     def minimised(
-        self,
-        model: Pretrained,
-        batch: Batch,
-        noise: Tensor | None,
-        glimpses: int,
-        epochs: float,
-        average: Average,
+        self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
         """The cross-entropy to the labels or, with teachers, to labels and teachers mixed.
 
         To it `hindsight` times the misses of the windows are added.
         """
-        x, y = batch
+        x, y, _, glimpses, _ = given
         assert y is not None
         if self.hindsight:
             logits, miss = self._searched(model, x, y, glimpses)
         else:
             logits = self._answers(model, x, glimpses)
             miss = logits.new_zeros(())
-        means = self._judged(batch, logits).mean(1)
+        means = self._judged(y, logits).mean(1)
         loss = means[0]
         if self.teachers:
             taught = mean_answer(self.teachers, x)
@@ -234,8 +225,7 @@ class Classifying(Task):
             loss = cross_entropy(logits[-1], target)
         return loss + self.hindsight * miss, means.detach()
 
-    def _judged(self, batch: Batch, logits: Tensor) -> Tensor:
-        _, y = batch
+    def _judged(self, y: Tensor | None, logits: Tensor) -> Tensor:
         assert y is not None
         return torch.stack([nll(logits, y), wrong(logits, y)[-1].to(logits)])
 

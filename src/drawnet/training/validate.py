@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from drawnet.data import Images
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
+from drawnet.training.tasks import Given
 
 SEED = 0
 """Of the noise, and of what is random about the images."""
@@ -105,9 +106,9 @@ def validate(
             break
         index = torch.arange(first, min(first + size, len(images)), device=device)
         reseed(generator, SEED, Stream.VALIDATION, number)
-        batch = images.batch(index, generator)
-        noise = module.task.noise(generator, len(index), glimpses)
-        sums[:2] += module.task.losses(module.average, batch, noise, glimpses).sum(1)
+        x, y = images.batch(index, generator)
+        given = Given(x, y, module.task.noise(generator, len(index), glimpses), glimpses)
+        sums[:2] += module.task.losses(module.average, given).sum(1)
     loss, beside, stopped = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
     if stopped:
         return None

@@ -1,0 +1,103 @@
+"""What a training goes on from, and whether that is the same training."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from drawnet import weights
+from drawnet.data import Images
+from drawnet.data.images import check_are_images
+from drawnet.recipe import Recipe
+from drawnet.training import checkpoint
+from drawnet.training.checkpoint import CheckpointError
+from drawnet.training.run_folder import RunFolder
+
+Origin = dict[str, Any]
+"""What a training is one of beside its recipe: network, images, teachers."""
+
+
+class Begun(NamedTuple):
+    """A training to go on with."""
+
+    checkpoint: Path
+    step: int
+    start_sha256: str | None
+    origin: Origin | None  # None in older checkpoints
+
+    def check_given(self, given: str | None) -> None:
+        """Raise a `CheckpointError` if images were given to it, and none to this one."""
+        if self.origin and self.origin.get("given") and given is None:
+            raise self._another("one on the images of the recipe")
+
+    def check(self, origin: Origin) -> None:
+        """Raise a `CheckpointError` if this is another training."""
+        before = {**origin, **(self.origin or {})}
+        if said(origin) != said(before):
+            raise self._another(said(origin))
+        if origin != before:
+            names = ", ".join(origin["teachers"])
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} was taught by other weights {names}"
+            )
+
+    def _another(self, ours: str) -> CheckpointError:
+        assert self.origin is not None
+        return CheckpointError(
+            f"checkpoint {self.checkpoint} is of {said(self.origin)}, this is {ours}: "
+            "what was given from Python must be given again"
+        )
+
+
+def said(origin: Origin) -> str:
+    """An origin in words."""
+    name, count = origin["images"]
+    given = f" that were given (sha256 {origin['given'][:12]}...)" if origin.get("given") else ""
+    return f"a {origin['network']} on {count} images of {name}{given}"
+
+
+def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> Begun:
+    """The checkpoint to go on from, if it is of this recipe."""
+    path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
+    saved = checkpoint.load(path)
+    before = saved["drawnet"]["recipe"]
+    # What older versions gave no choice of is as it is by default.
+    for part in ("model", "optim"):
+        defaults = {each.name: each.default for each in fields(getattr(recipe, part))}
+        before = {**before, part: {**defaults, **before[part]}}
+    theirs, ours = _fixed(before), _fixed(asdict(recipe))
+    different = [key for key in ours if theirs.get(key) != ours[key]]
+    if different or theirs.keys() != ours.keys():
+        names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
+        raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
+    more = saved["drawnet"]
+    return Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"))
+
+
+def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed training must have in common with the one before, by dotted name."""
+    fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
+    fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
+    for name in ("batch_size", "window_lr", "weight_decay"):
+        fixed[f"optim.{name}"] = recipe["optim"][name]
+    fixed["teachers"] = recipe.get("teachers", [])
+    return fixed | {"seed": recipe["seed"], "start": recipe.get("start")}
+
+
+def sha256_of_images(images: Sequence[Images]) -> str:
+    """The sha256 of a training and a validation set that were given."""
+    if not isinstance(images, tuple | list) or len(images) != 2:
+        raise TypeError(f"images must be a training and a validation set, got {images!r:.100}")
+    digest = hashlib.sha256()
+    for each in images:
+        check_are_images(each)
+        for tensor in (each.pixels, each.labels, each.chosen):
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def sha256_of_weights(name: str) -> str:
+    """The sha256 of weights, by their name or folder."""
+    return str(weights.describe(weights.locate(name))["sha256"])
