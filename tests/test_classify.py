@@ -195,19 +195,19 @@ def test_a_network_is_evaluated_in_its_own_precision() -> None:
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
 def test_errors_are_counted(batch_size: int) -> None:
     answers = [[0, 0], [0, 1], [1, 1], [2, 0], [1, 2], [0, 2], [2, 1]]
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     rate = evaluate_classifier(
         Reader(),
         told(answers, [0, 1, 1, 1, 2, 2, 2]),
         batch_size=batch_size,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda *said: seen.append(said),
     )
     assert rate.confusion == [[1, 0, 0], [1, 2, 0], [0, 1, 2]]
     assert rate.error_per_glimpse == [4 / 7, 2 / 7]
     assert rate.error == 2 / 7
     assert rate.interval == wilson(2, 7)
     assert rate.count == sum(map(sum, rate.confusion)) == 7
-    assert seen[-1] == (7, 7)
+    assert seen[-1] == ("images", 7, 7)
 
 
 @pytest.mark.parametrize(

@@ -249,10 +249,10 @@ def test_masks_that_make_no_sense_are_refused() -> None:
 
 
 def test_rounds_are_told() -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[str, int, int]] = []
     known = torch.ones(H, W, dtype=torch.bool)
     complete(tiny_model(), images(), known, rounds=3, progress=lambda *told_: told.append(told_))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [("rounds", number, 3) for number in (1, 2, 3)]
 
 
 def test_digits_are_completed_better_from_round_to_round(data_dir: Path) -> None:

@@ -46,7 +46,7 @@ def recipe(model: ClassifierConfig | ConvNetConfig, **changes: object) -> Recipe
 
 
 def run(out: Path, recipe: Recipe, images: Images = LEARN, **options: bool) -> Validation:
-    return train(recipe, out, images=(images, CHECK), progress=False, **options)
+    return train(recipe, out, images=(images, CHECK), bar=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,7 @@ class Counting(GlimpseClassifier):
 def test_what_a_network_gathers_in_training_is_kept_and_validation_is_no_training(
     tmp_path: Path,
 ) -> None:
-    best = train(
-        recipe(GLIMPSES), tmp_path, images=(LEARN, CHECK), network=Counting, progress=False
-    )
+    best = train(recipe(GLIMPSES), tmp_path, images=(LEARN, CHECK), network=Counting, bar=False)
     assert best.step > 0
     assert Counting.from_pretrained(tmp_path / "weights").calls == best.step
 
@@ -191,7 +189,7 @@ def test_weights_of_other_sizes_are_no_beginning(tmp_path: Path) -> None:
         run(tmp_path / "run", wider)
     drawing = replace(RECIPE, start=str(tmp_path / "weights"))
     with pytest.raises(ValueError, match="expected weights of a DRAW, got GlimpseClassifier"):
-        train(drawing, tmp_path / "run", images=IMAGES, progress=False)
+        train(drawing, tmp_path / "run", images=IMAGES, bar=False)
 
 
 def test_epochs_end_where_the_recipe_says(tmp_path: Path) -> None:

@@ -124,15 +124,15 @@ def test_what_was_given_from_python_must_be_given_again(broken: Path) -> None:
     for images, count in (fewer, COUNT - 1), (others, COUNT):
         said = rf"is of a DRAW on {COUNT} images of halves .*, this is a DRAW on {count} images"
         with pytest.raises(CheckpointError, match=said):
-            train(RECIPE, broken, images=images, resume=True, progress=False)
+            train(RECIPE, broken, images=images, resume=True, bar=False)
     with pytest.raises(CheckpointError, match="this is one on the images of the recipe"):
-        train(RECIPE, broken, resume=True, progress=False, data_dir="nowhere")
+        train(RECIPE, broken, resume=True, bar=False, data_dir="nowhere")
 
     class Own(DRAW):
         """Another network, of the same configuration."""
 
     with pytest.raises(CheckpointError, match="this is a Own on"):
-        train(RECIPE, broken, images=IMAGES, network=Own, resume=True, progress=False)
+        train(RECIPE, broken, images=IMAGES, network=Own, resume=True, bar=False)
 
 
 def test_images_that_do_not_do_are_refused_before_anything_is_removed(broken: Path) -> None:
@@ -140,7 +140,7 @@ def test_images_that_do_not_do_are_refused_before_anything_is_removed(broken: Pa
     with pytest.raises(
         ValueError, match=r"must be \(1, 9, 9\), the shape of halves \(valid\), got"
     ):
-        train(RECIPE, broken, images=(IMAGES[0], wide), overwrite=True, progress=False)
+        train(RECIPE, broken, images=(IMAGES[0], wide), overwrite=True, bar=False)
     with pytest.raises(TypeError, match=r"expected drawnet.data.Images, got \[.*from_dataset"):
         train(RECIPE, broken, images=([1], IMAGES[1]), overwrite=True)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a training and a validation set, got <62 images"):

@@ -46,7 +46,7 @@ LABELLED = sides("train", COUNT), sides("valid", VALID)
 
 
 def learn(out: Path, recipe: Recipe = BY_CLASS, images: Any = LABELLED, **how: Any) -> Validation:
-    return train(recipe, out, images=images, progress=False, **how)
+    return train(recipe, out, images=images, bar=False, **how)
 
 
 def validated(model: DRAW, images: Images) -> float:

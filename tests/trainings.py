@@ -85,7 +85,7 @@ class Spy:
 def run(out: Path, spy: Spy | None = None, recipe: Recipe = RECIPE, **options: Any) -> Validation:
     learn, check = IMAGES
     return train(
-        recipe, out, images=(replace(learn, view=spy or Spy()), check), progress=False, **options
+        recipe, out, images=(replace(learn, view=spy or Spy()), check), bar=False, **options
     )
 
 

@@ -41,6 +41,7 @@ from drawnet.checks import check_images
 from drawnet.config import ClassifierConfig
 from drawnet.data import Images
 from drawnet.data.images import check_are_images
+from drawnet.progress import Progress
 from drawnet.step import Product, lstm
 from drawnet.weights import Pretrained
 
@@ -273,7 +274,7 @@ def evaluate_classifier(
     *,
     batch_size: int = 500,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ErrorRate:
     """Count the errors on a set of images.
 
@@ -282,7 +283,7 @@ def evaluate_classifier(
         images: The set, with labels, on the device of the network.
         batch_size: Images at a time, >= 1. The result does not depend on it.
         seed: Of what is random about the images.
-        progress: Called with the images done and their number.
+        progress: Called with "images", those done, and their number.
 
     Raises:
         TypeError: If it is no `Images`.
@@ -307,7 +308,7 @@ def evaluate_classifier(
         pairs.append(y * classes + logits[-1].argmax(-1))
         done += len(x)
         if progress is not None:
-            progress(done, len(images))
+            progress("images", done, len(images))
     counts = torch.cat(errors, dim=1).sum(1).tolist()
     confusion = torch.cat(pairs).bincount(minlength=classes**2).view(classes, classes)
     return ErrorRate(

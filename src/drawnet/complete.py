@@ -24,7 +24,6 @@ one chain it is the Markov chain alone.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -34,6 +33,7 @@ from torch import Tensor
 from drawnet.checks import check_images, check_labels
 from drawnet.model import DRAW, Trace
 from drawnet.objective import log_weight
+from drawnet.progress import Progress
 
 Part: TypeAlias = Literal["left", "right", "top", "bottom", "centre"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -66,7 +66,7 @@ def complete(
     chains: int = 8,
     fill: Literal["sample", "mean"] | None = None,
     generator: torch.Generator | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Completion:
     """Fill in what is hidden of images, several times each.
 
@@ -83,7 +83,7 @@ def complete(
         fill: Whether to fill in a sample of the pixels or their mean; by default a sample, unless
             ``x`` has grey values, of which a network for black and white makes none.
         generator: Source of everything random, on the device of the model.
-        progress: Called with the rounds done and their number.
+        progress: Called with "rounds", those done, and their number.
 
     Raises:
         ValueError: If a number is less than 1, or ``x`` or ``known`` has another type or shape.
@@ -118,7 +118,7 @@ def complete(
             filling = _filling(drawn, fill, generator)[chosen]
             images = torch.where(many_known, many_x, filling)
         if progress is not None:
-            progress(number, rounds)
+            progress("rounds", number, rounds)
 
     # One chain is left of those of each completion, and draws once more as it did, on record.
     chosen = _by_weight(weights.view(-1, chains), 1, generator)

@@ -5,7 +5,6 @@ chain it was computed with; the set describes itself (`drawnet.data.Images.descr
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +16,7 @@ from drawnet.data import Images
 from drawnet.data.images import check_are_images
 from drawnet.likelihood import Logistic
 from drawnet.model import DRAW
+from drawnet.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def evaluate(
     samples: int = 1,
     glimpses: int | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Bound:
     """Bound -log p(x) over a set of images.
 
@@ -78,7 +78,7 @@ def evaluate(
         samples: K of the importance-weighted bound; with 1 it is left out.
         glimpses: Length of the chain, if not the model's own.
         seed: Of the latents, and of what is random about the images.
-        progress: Called with the images done and their number.
+        progress: Called with "images", those done, and their number.
 
     Raises:
         TypeError: If it is no `Images`.
@@ -106,7 +106,7 @@ def evaluate(
         code_length = code_length and model.likelihood.is_code_length(x)
         done += len(x)
         if progress is not None:
-            progress(done, len(images))
+            progress("images", done, len(images))
     nats, kl = torch.cat(bounds), torch.cat(divergences, dim=1).mean(1)
     iw = torch.cat(weighted) if weighted else None
 

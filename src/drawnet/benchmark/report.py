@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -16,6 +16,7 @@ from drawnet import __version__
 from drawnet.benchmark.cases import Case, Prepare, cores, operations, plan
 from drawnet.benchmark.turns import Timing, take_turns
 from drawnet.processor import processor
+from drawnet.progress import Progress
 
 BUSY = 0.95
 """A machine is quiet where a thread that works all the time has this much of a processor."""
@@ -68,7 +69,7 @@ def benchmark(
     device: str | None = None,
     parts: Collection[str] = (),
     plain: Prepare | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Time training, evaluation and generation at the paper's sizes for MNIST, and at others.
 
@@ -101,7 +102,7 @@ def measure(
     *,
     rounds: int,
     plain: Prepare | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Time cases, those of each part in turn.
 

@@ -152,7 +152,7 @@ def complete(argv: Sequence[str]) -> None:
         chains=asked.chains,
         fill=asked.fill,
         generator=generator,
-        progress=lambda number, rounds: tell("rounds", number, rounds),
+        progress=tell,
     )
     many = x.repeat_interleave(asked.times, 0)
     drawn = torch.where(known, many, done.trace.mean).unflatten(0, (len(x), asked.times))

@@ -72,7 +72,7 @@ def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], l
         batch_size=asked.batch_size,
         samples=asked.samples,
         seed=asked.seed,
-        progress=lambda done, total: tell("images", done, total),
+        progress=tell,
     )
     facts = {
         **_facts(asked, images),
@@ -99,7 +99,7 @@ def _errors(
         images.to(next(model.parameters()).device),
         batch_size=asked.batch_size,
         seed=asked.seed,
-        progress=lambda done, total: tell("images", done, total),
+        progress=tell,
     )
     facts = {
         **_facts(asked, images),

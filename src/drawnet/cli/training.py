@@ -74,7 +74,7 @@ def train(argv: Sequence[str]) -> None:
                 data_dir=asked.data_dir,
                 resume=asked.resume or False,
                 overwrite=asked.overwrite,
-                tell=tell,
+                progress=tell,
             )
     except training.Interrupted as stop:
         if stop.rank:

@@ -13,13 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeAlias
 from urllib.error import HTTPError
 
 from drawnet.data.images import DataError
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""(what is being done, how much is done, how much there is to do)."""
+from drawnet.progress import Progress
 
 TIMEOUT = 10.0
 """Seconds without an answer after which a server counts as out of reach."""

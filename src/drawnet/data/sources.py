@@ -8,7 +8,6 @@ from typing import Any
 from drawnet.data.binarized_mnist import binarized_mnist
 from drawnet.data.cifar10 import cifar10
 from drawnet.data.digits import digits
-from drawnet.data.download import Progress
 from drawnet.data.folder import folder
 from drawnet.data.images import Images
 from drawnet.data.mnist import fashion_mnist, kmnist, mnist
@@ -17,6 +16,7 @@ from drawnet.data.omniglot_burda import omniglot_burda
 from drawnet.data.scenes import cluttered_mnist, two_digits
 from drawnet.data.store import Store
 from drawnet.data.svhn import svhn
+from drawnet.progress import Progress
 
 SOURCES: dict[str, Callable[..., Images]] = {
     source.__name__: source

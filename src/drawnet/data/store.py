@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from drawnet.data.download import Progress, Remote, fetch
+from drawnet.data.download import Remote, fetch
 from drawnet.data.images import DataError
+from drawnet.progress import Progress
 
 
 def cache() -> Path:

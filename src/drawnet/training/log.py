@@ -175,7 +175,7 @@ class Log(Callback):
         }
 
 
-class Progress(RichProgressBar):
+class Bar(RichProgressBar):
     """Lightning's bar over all steps of the training, with the time left of the whole.
 
     Args:

@@ -21,11 +21,12 @@ from drawnet.config import ConvNetConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
+from drawnet.progress import Progress
 from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.training import checkpoint
 from drawnet.training.checkpoint import AtomicCheckpointIO, CheckpointError
 from drawnet.training.loader import Batches, Stream, reseed
-from drawnet.training.log import Log, MetricsCSV, Progress
+from drawnet.training.log import Bar, Log, MetricsCSV
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.resume import sha256_of_images, sha256_of_weights, to_resume
@@ -47,8 +48,8 @@ def train(
     network: type[Pretrained] | None = None,
     resume: bool | str | Path = False,
     overwrite: bool = False,
-    progress: bool | None = None,
-    tell: Callable[[str, int, int], None] | None = None,
+    bar: bool | None = None,
+    progress: Progress | None = None,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Validation:
@@ -66,8 +67,8 @@ def train(
             resumed training equals the unbroken one bit for bit. One that was stopped before its
             first checkpoint begins anew.
         overwrite: Begin anew in a folder that holds a run, and remove that run.
-        progress: Show a progress bar; by default where the output is a terminal.
-        tell: Told about long preparations of the data; see `drawnet.data.load`.
+        bar: Show a progress bar; by default where the output is a terminal.
+        progress: Called during long preparations of the data; see `drawnet.data.load`.
         callbacks: Lightning's, to be called besides. Their module is a `Training`: ``average`` is
             the network with averaged weights.
         loggers: Lightning's, to log to besides ``metrics.csv`` and TensorBoard.
@@ -103,8 +104,8 @@ def train(
     if images is None:
         name, options = recipe.data.name, recipe.data.options
         images = (
-            data.load(name, "train", data_dir, progress=tell, **options),
-            data.load(name, "valid", data_dir, progress=tell, **options),
+            data.load(name, "train", data_dir, progress=progress, **options),
+            data.load(name, "valid", data_dir, progress=progress, **options),
         )
     train_images, valid_images = images
     for each in images:
@@ -135,7 +136,7 @@ def train(
             start_sha256 = sha256_of_weights(recipe.start)
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
-        shows = sys.stderr.isatty() if progress is None else progress
+        shows = sys.stderr.isatty() if bar is None else bar
         trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
         watch.images = valid_images.to(device)
@@ -243,7 +244,7 @@ def _trainer(
         callbacks.append(_TimeLimit(settings.max_time, interval="step", verbose=False))
     callbacks.append(watch)
     if shows:
-        callbacks.append(Progress(logs))
+        callbacks.append(Bar(logs))
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         # A job that is started again goes on by --resume, not by Lightning's own way.
