@@ -144,6 +144,8 @@ def load(path: str) -> Tensor:
 
 
 def main(steps: int = 1000) -> None:
+    if "--help" in sys.argv:
+        sys.exit(__doc__)
     images = load(sys.argv[1]) if len(sys.argv) > 1 else rectangles(10_000)
     h, w = images.shape[2:]
     model = DRAW((1, h, w), glimpses=12)

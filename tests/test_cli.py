@@ -20,7 +20,7 @@ from drawnet.recipe import shipped
 RECIPE = """\
 model: {image_shape: [1, 9, 9], glimpses: 4, enc_size: 11, dec_size: 10, z_size: 5, write_size: 3}
 data: {name: folder, options: {size: 9, channels: 1}}
-optim: {lr: 0.01, batch_size: 7, epochs: 2}
+optim: {lr: 0.01, batch_size: 7, epochs: 2, warmup_steps: 3}
 trainer: {accelerator: cpu, threads: 1, compile: 'off', tensorboard: false}
 """
 
@@ -164,7 +164,11 @@ def test_reconstruct(
         (["dance"], "invalid choice: 'dance'"),
         (["train", "--recipe", "nothing"], "recipe must be a YAML file or one of"),
         (["train", "--optim.speed", "3"], "unrecognized arguments: --optim.speed"),
-        (["train", "--optim.lr", "quick"], "optim.lr"),
+        (["train", "--optim.epoch", "3"], "(is it optim.epochs?)"),
+        (["train", "--optim.lr", "quick"], "optim.lr must be a number, got quick"),
+        (["train", "--model.read_size", "None"], "must be a whole number or null, got None"),
+        (["train", "--model.image_shape", "9"], "must be a list, such as '[1, 28, 28]', got 9"),
+        (["train", "--model.prior", "flat"], "must be one of 'standard', 'learned', got flat"),
         (["train", "--optim.lr", ".nan"], "optim.lr must be in (0, 1], got nan"),
         (["train", "--optim.lr", "-1"], "optim.lr must be in (0, 1], got -1"),
         (

@@ -120,6 +120,27 @@ def test_without_an_animation_there_may_be_many(
     assert refused.err.endswith("draw fewer images or smaller ones\n")
 
 
+def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 4 * 7 * (T + 1) * SIDE**2)
+    for verb, more in (("generate", ()), ("reconstruct", ("--data-dir", pictures))):
+        options = (weights["WITH"], "--count", 3, *more, "--out", tmp_path)
+        assert drawnet(verb, *options).code == 0
+        assert "megapixels" in drawnet(verb, *options, "--scale", 4).err
+    with Image.open(tmp_path / "reconstructed.png") as picture:
+        assert picture.height < 3 * (2 * SIDE + 8)
+    # There are not so many images.
+    few = len(data.load("folder", "test", pictures, size=SIDE, channels=1))
+    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * few * (T + 1) * SIDE**2)
+    options = (weights["WITH"], "--data-dir", pictures, "--out", tmp_path)
+    assert drawnet("reconstruct", *options, "--count", 1000).code == 0
+
+
 def test_without_an_animation_only_the_last_canvas_is_drawn_larger(
     drawnet: Callable[..., Answer],
     weights: dict[str, Path],
@@ -217,6 +238,13 @@ def test_drawings_by_class(
     assert columns("--count", 5, "--label", "1, a") == 3, "a row for each label"
     assert columns("--count", 5, "--label", "b,a,b", "--columns", 1) == 1
     assert asked == [[0, 1, 0, 1, 0], [1] * 5, [1, 1, 1, 0, 0], [1, 0, 1, 1, 0]]
+
+
+def test_a_number_is_the_class_of_that_name(drawnet: Callable[..., Answer], tmp_path: Path) -> None:
+    path = save_drawer(tmp_path / "numbers", {"classes": ["1", "2"]}, classes=2)
+    answers = [drawnet("generate", path, "--label", k, "--out", tmp_path) for k in range(3)]
+    assert [answer.code for answer in answers] == [2, 0, 0]
+    assert "--label must be one of 1, 2, got '0'" in answers[0].err
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_options_of_the_data_other_than_the_trainings(
     [
         (["--samples", "5"], "--samples is for a DRAW"),
         (["--count", "0"], "--count: must be 1 to 1000000000, got 0"),
-        (["--data", "digits"], "digits has images of shape (1, 28, 28)"),
+        (["--data", "digits"], "digits are drawn by the program and need no data_dir, got"),
         (["--data-options", "{size: 20}"], "folder has images of shape (1, 20, 20)"),
         (["--data-options", "{sizes: 9}"], "folder takes the options size, "),
         (["--data-options", "{size: nine}"], "size must be of type int, got 'nine'"),

@@ -151,11 +151,13 @@ def test_it_learns(unbroken: Path) -> None:
     assert losses == sorted(losses, reverse=True)
 
 
-def test_time_is_up(tmp_path: Path) -> None:
+def test_time_is_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     optim = replace(RECIPE.optim, epochs=10**6)
     trainer = replace(RECIPE.trainer, max_time="00:00:00:01")
     best = run(tmp_path, recipe=replace(RECIPE, optim=optim, trainer=trainer))
-    assert 0 < final_state(tmp_path)["global_step"] < 10**6
+    step = final_state(tmp_path)["global_step"]
+    assert 0 < step < 10**6
+    assert f"stopped by trainer.max_time at step {step} of {10**6 * STEPS_PER_EPOCH}" in caplog.text
     assert DRAW.from_pretrained(tmp_path).config.glimpses == best.glimpses
 
 

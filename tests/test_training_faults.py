@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from trainings import (
     COUNT,
     EPOCHS,
@@ -33,6 +34,7 @@ from trainings import (
 
 from drawnet import DRAW
 from drawnet.disk import sweep
+from drawnet.recipe import DataConfig
 from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint, train
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
@@ -102,8 +104,11 @@ def test_trained_on_for_longer(unbroken: Path, broken: Path) -> None:
     assert [row for row in rows(broken) if int(row["step"]) <= STEPS] == rows(unbroken)
 
 
-def test_a_finished_run_has_nothing_to_resume(unbroken: Path, broken: Path) -> None:
+def test_a_finished_run_has_nothing_to_resume(
+    unbroken: Path, broken: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     best = run(broken, resume=True)
+    assert f"nothing is left to train: the checkpoint is of step {STEPS}" in caplog.text
     assert best.step == STEPS
     assert_same(final_state(broken), final_state(unbroken))
 
@@ -133,6 +138,24 @@ def test_what_was_given_from_python_must_be_given_again(broken: Path) -> None:
 
     with pytest.raises(CheckpointError, match="this is a Own on"):
         train(RECIPE, broken, images=IMAGES, network=Own, resume=True, bar=False)
+
+
+def test_pictures_that_have_changed_are_others(tmp_path: Path) -> None:
+    """Those of a folder: files of other sets are known by their sha256."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, grey in ((before, 0), (after, 90)):
+        folder.mkdir()
+        for number in range(60):
+            Image.new("L", (9, 9), grey + number).save(folder / f"{number}.png")
+    model = replace(RECIPE.model, image_shape=(1, 9, 9))
+    wanted = DataConfig("folder", {"size": 9, "channels": 1})
+    recipe = replace(RECIPE, model=model, data=wanted)
+    train(recipe, tmp_path / "run", data_dir=before, bar=False)
+    longer = replace(recipe, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
+    with pytest.raises(CheckpointError, match=r"this is a DRAW on .*begin anew with its weights"):
+        train(longer, tmp_path / "run", data_dir=after, resume=True, bar=False)
+    shutil.copytree(before, tmp_path / "moved")
+    train(longer, tmp_path / "run", data_dir=tmp_path / "moved", resume=True, bar=False)
 
 
 def test_images_that_do_not_do_are_refused_before_anything_is_removed(broken: Path) -> None:
@@ -267,6 +290,9 @@ def test_time_is_up_again_after_a_resume(tmp_path: Path) -> None:
         run(tmp_path, recipe=recipe, resume=resume)
         steps.append(final_state(tmp_path)["global_step"])
     assert steps[1] > steps[0] + 10
+    few = replace(recipe, optim=replace(optim, epochs=1 + steps[1] // STEPS_PER_EPOCH))
+    with warnings.catch_warnings(action="error"):
+        run(tmp_path, recipe=replace(few, trainer=RECIPE.trainer), resume=True)
 
 
 def test_a_run_goes_on_without_the_weights_that_it_began_with(

@@ -77,6 +77,20 @@ def test_several_trainings_side_by_side(tmp_path: Path) -> None:
         plot_curves([read_curve(one), classifier])
 
 
+def test_a_training_too_short_for_a_row_of_the_log(tmp_path: Path) -> None:
+    """Fewer than `drawnet.training.log.EVERY` steps, but some validations."""
+    run = tmp_path / "run"
+    run.mkdir()
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({"step": 3 * k, "glimpses": 2, "valid_loss": 9 / k} for k in (1, 2, 3))
+    curve = read_curve(run)
+    assert (curve.training, curve.validation) == ([], [(3, 9.0), (6, 4.5), (9, 3.0)])
+    (axes,) = plot_curves([curve]).axes
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_xydata()), curve.validation)
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for text, message in (
         (None, "expected a run folder with its metrics.csv"),
@@ -94,5 +108,9 @@ def test_from_the_command_line(drawnet: Callable[..., Answer], tmp_path: Path) -
     one, other, file = trained(tmp_path / "a"), trained(tmp_path / "b"), tmp_path / "curves.svg"
     assert drawnet("figure", "curves", one, other, "--out", file) == Answer(0, f"{file}\n", "")
     assert file.read_text().startswith("<?xml")
+    (tmp_path / "c").mkdir()
+    drawnet("figure", "curves", one, trained(tmp_path / "c" / "a"), "--out", file)
+    words = [line for line in file.read_text().splitlines() if "<!-- " in line]
+    assert [str(run) in "".join(words) for run in (one, tmp_path / "c" / "a")] == [True, True]
     answer = drawnet("figure", "curves", tmp_path, "--out", file)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)

@@ -55,14 +55,16 @@ def generate(argv: Sequence[str]) -> None:
         asked.count = 64 if asked.size is None else 16
     y = _labels(asked, model)
     enlarge = _check_size(asked, model)
-    _afford(asked, model, asked.scale if asked.size is None else enlarge)
+    if asked.size is not None:
+        asked.scale = enlarge
+    _settle_scale(asked, model)
 
     from drawnet import visualise
 
     trace = model.generate(asked.count, y=y, generator=generator_for(asked, model))
     mean = trace.mean
     if asked.size is not None:
-        asked.scale = 1
+        asked.scale = 1  # it is drawn as large
         if asked.format == "none":  # the other canvases need not be enlarged
             mean = trace.likelihood.mean(visualise.render(trace, enlarge))
         else:
@@ -82,7 +84,8 @@ def reconstruct(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
     model = drawer(asked)
     images = images_to_draw(asked, model)
-    _afford(asked, model, asked.scale, each=2.2)
+    asked.count = min(asked.count, len(images))
+    _settle_scale(asked, model, each=2.2)
 
     import torch
 
@@ -121,7 +124,7 @@ def complete(argv: Sequence[str]) -> None:
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
     settle_image(asked, parser)
-    _afford(asked, model, asked.scale, each=asked.times)
+    _settle_scale(asked, model, each=asked.times)
     _afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
     known = known_pixels(asked, model.config.image_shape).to(generator.device)
@@ -172,14 +175,14 @@ def classify(argv: Sequence[str]) -> None:
     _add_image(parser)
     add_number(parser, "count", 1, 100, 6, "images; fewer if there are not so many")
     add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
-    _add_scale(parser, 2)
+    _add_scale(parser, most=2)
     _add_animation(parser, fps=2.0)
     asked = parser.parse_args(argv)
     model = glimpse_classifier(asked)
     settle_image(asked, parser)
     _, height, width = model.config.image_shape
     whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
-    _afford(asked, model, asked.scale, each=whole)
+    _settle_scale(asked, model, each=whole, most=2)
 
     import torch
 
@@ -230,7 +233,8 @@ def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
     names = _names(asked, classes)
     if name in names:
         return names.index(name)
-    if name.isdecimal() and int(name) < len(names):
+    numbers = not any(known.isdecimal() for known in names)  # else it would mean two
+    if numbers and name.isdecimal() and int(name) < len(names):
         return int(name)
     known = ", ".join(names) if len(names) <= 20 else f"0 to {len(names) - 1}"
     raise ValueError(f"--label must be one of {known}, got {name!r}")
@@ -280,8 +284,9 @@ def _add_animation(parser: Plain, fps: float = 10.0) -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
 
 
-def _add_scale(parser: argparse._ActionsContainer, scale: int = 4) -> None:
-    add_number(parser, "scale", 1, 64, scale, "side of a pixel in the picture")
+def _add_scale(parser: argparse._ActionsContainer, most: int = 4) -> None:
+    what = f"side of a pixel in the picture (default: {most}, or less where there are too many)"
+    add_number(parser, "scale", 1, 64, None, what)
 
 
 def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
@@ -299,19 +304,28 @@ def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
     return float(asked.size / side)
 
 
-def _afford(
+def _settle_scale(
     asked: argparse.Namespace,
     model: "DRAW | GlimpseClassifier",
-    scale: float,
     *,
     each: float = 1.0,
+    most: int = 4,
 ) -> None:
-    """Refuse pictures that would not fit into memory, with so much space for each image."""
+    """Choose the scale if nobody did; refuse pictures that would not fit into memory.
+
+    Args:
+        asked: The command line.
+        model: What draws or looks.
+        each: The space for each image, in images.
+        most: The scale by default, if the pictures fit so.
+    """
     _, height, width = model.config.image_shape
-    still = asked.count * each * (height * scale) * (width * scale)
     frames = 1 if asked.format == "none" else model.config.glimpses + 1
-    if still * frames <= BUDGET:
-        return
+    for scale in range(most, 0, -1) if asked.scale is None else [asked.scale]:
+        still = asked.count * each * (height * scale) * (width * scale)
+        if still * frames <= BUDGET:
+            asked.scale = scale
+            return
     what, instead = "a picture of at most", "draw fewer images or smaller ones"
     if frames > 1:
         what, instead = "an animation of at most", f"{instead}, or fewer glimpses"

@@ -181,7 +181,10 @@ def curves(asked: argparse.Namespace) -> None:
     """Learning curves."""
     from drawnet import visualise
 
-    page = visualise.plot_curves([visualise.read_curve(run) for run in asked.runs])
+    read = [visualise.read_curve(run) for run in asked.runs]
+    if len({curve.name for curve in read}) < len(read):
+        read = [curve._replace(name=str(run)) for curve, run in zip(read, asked.runs, strict=True)]
+    page = visualise.plot_curves(read)
     save_figure(page, asked.out, asked.dpi)
 
 

@@ -162,12 +162,12 @@ def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
         f"{facts['likelihood']} likelihood",
         "",
         "nats per image, down is good",
-        row(f"-log {p} <=", bound.nats, f" +- {bound.stderr:.2f}{_bits(bound.bits_per_dim)}"),
+        row(f"-log {p} <=", bound.nats, _error(bound.stderr) + _bits(bound.bits_per_dim)),
         row("  L^x, the image", bound.nll_x),
         row("  L^z, the latents", bound.kl),
     ]
     if bound.iw_nats is not None:
-        error = f" +- {bound.iw_stderr:.2f}{_bits(bound.iw_bits_per_dim)}"
+        error = _error(bound.iw_stderr) + _bits(bound.iw_bits_per_dim)
         lines.append(row(f"-log {p} <=, K = {bound.samples}", bound.iw_nats, error))
     each = " ".join(f"{kl:.2f}" for kl in bound.kl_per_glimpse)
     lines.append(f"  L^z by glimpse: {each}")
@@ -177,6 +177,11 @@ def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
             "which a bernoulli likelihood gives the cross-entropy."
         )
     return lines
+
+
+def _error(stderr: float | None) -> str:
+    """Of a mean over several images."""
+    return "" if stderr is None or not math.isfinite(stderr) else f" +- {stderr:.2f}"
 
 
 def _bits(bits: float | None) -> str:

@@ -1,5 +1,7 @@
 """`drawnet train`, by one of the `drawnet recipes`."""
 
+import difflib
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ def train(argv: Sequence[str]) -> None:
         reading = ""
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            fail("train", self.reading + message, BAD_INPUT)
+            options = [name for action in self._actions for name in action.option_strings]
+            fail("train", self.reading + _plainly(message, options), BAD_INPUT)
 
     parser = Parser("drawnet train", description=train.__doc__, allow_abbrev=False)
     own = Plain("drawnet train", add_help=False, allow_abbrev=False)
@@ -83,6 +86,41 @@ def train(argv: Sequence[str]) -> None:
     except training.Diverged as stop:
         lower = f"--optim.lr {recipe.optim.lr / 2:g}"
         fail("train", f"{stop}; to go on from before: {go_on} {lower}", DIVERGED)
+
+
+_KINDS = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'NoneType'>": "null",
+    "<class 'list'>": "a list in brackets, '[...]'",
+    "<class 'tuple'>": "a list, such as '[1, 28, 28]'",
+    "<class 'dict'>": "pairs, such as '{0: 8, 4: 16}'",
+}
+"""Types as jsonargparse names them, and how values of them are written."""
+
+
+def _plainly(message: str, options: Sequence[str]) -> str:
+    """What jsonargparse has to say, in plain words; and which option may have been meant."""
+    message = " ".join(message.split())
+    if wrong := re.fullmatch(r'Parser key "([\w.]+)": (.*) (?:Got|Given) value: (.*)', message):
+        key, why, got = wrong.groups()
+        kinds = [
+            f"one of {choices}" if choices else _KINDS.get(kind)
+            for kind, choices in re.findall(r"Expected a (<[^>]*>|\S*Literal\[(.*?)\])", why)
+        ]
+        known = [kind for kind in kinds if kind]
+        return f"{key} must be {' or '.join(known)}, got {got}" if known else message
+    unknown = re.match(
+        r"unrecognized arguments: --([\w.-]+)|Group '(.*)' does not accept option '(.*)'"
+        r"|Option '(.*)' is not accepted",
+        message,
+    )
+    if unknown is None:
+        return message
+    name = ".".join(part for part in unknown.groups() if part)
+    meant = difflib.get_close_matches(name, [option.lstrip("-") for option in options], 1, 0.75)
+    return f"{message} ({f'is it {meant[0]}?' if meant else 'see drawnet train --help'})"
 
 
 def recipes(argv: Sequence[str]) -> None:

@@ -111,6 +111,11 @@ class _Skeleton(NamedTuple):
 
 def digits(split: str, store: Store) -> Images:
     """20,000 / 2,000 / 2,000 black and white digits, drawn by the program."""
+    if store.data_dir is not None:
+        raise ValueError(
+            f"digits are drawn by the program and need no data_dir, got {store.data_dir}: "
+            "for a folder of pictures choose the set folder, or the recipe pictures"
+        )
     index = torch.arange(_COUNT[split])
     salt = list(_COUNT).index(split)
     pixels = torch.cat([write_digits(part, salt) for part in torch.split(index, 1000)])

@@ -91,10 +91,11 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         found = answers.search(classifiers[name], *values)
         return film(found.film), found.words
 
-    def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown]:
+    def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown, gr.Checkbox]:
         model = chosen(name)
         length = min(model.config.glimpses, int(controls.GLIMPSES.high))
-        return gr.Slider(value=length), gr.Slider(value=length), gr.Dropdown(**choice(model))
+        both = gr.Slider(value=length), gr.Slider(value=length)
+        return *both, gr.Dropdown(**choice(model)), gr.Checkbox(value=grey(model))
 
     page = gr.Blocks(title="drawnet", analytics_enabled=False)
     with page:
@@ -127,7 +128,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                     paper = pad("paper", pictures.digit(13), pen=True)
                     go = gr.Button("Read it and write it", variant="primary")
                     is_digit = gr.Checkbox(
-                        True,
+                        grey(first),
                         label="It is a digit",
                         info="so its ink is centred, as the network is used to; otherwise the "
                         "picture is taken as it is",
@@ -217,7 +218,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
             settings = (classifier, clutter, place)
             gr.on([search.select, hide.click, *(each.input for each in settings)], **finding)
             elsewhere.click(None, None, place, js=ANOTHER_SEED).then(**finding)
-        adjusted = [length, copy_length, label]
+        adjusted = [length, copy_length, label, is_digit]
         measured = network.input(answer(adjust), network, adjusted, **plain)
         measured.then(**drawing).then(**copying)
     page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
@@ -235,6 +236,11 @@ def answer(function: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(str(error), print_exception=False) from error
 
     return run
+
+
+def grey(model: DRAW) -> bool:
+    """Whether its images are grey, as digits are."""
+    return model.config.image_shape[0] == 1
 
 
 def choice(model: DRAW) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
 from lightning.pytorch.loggers import Logger
 
 from drawnet.disk import cannot_save, write_atomically
@@ -185,6 +186,11 @@ class Bar(RichProgressBar):
     def __init__(self, log: Log) -> None:
         super().__init__(refresh_rate=5)
         self.source = log
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """All but the steps a second, so that a line is enough: images a second are shown."""
+        columns = super().configure_columns(trainer)
+        return [column for column in columns if not isinstance(column, ProcessingSpeedColumn)]
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Nats and KL per image, images per second."""

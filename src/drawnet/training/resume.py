@@ -18,6 +18,10 @@ Origin = dict[str, Any]
 """What a training is one of beside its recipe: network, images, teachers."""
 
 
+AGAIN = "what was given from Python must be given again"
+ANEW = "to go on with other images, begin anew with its weights, by --start"
+
+
 class Begun(NamedTuple):
     """A training to go on with."""
 
@@ -29,32 +33,34 @@ class Begun(NamedTuple):
     def check_given(self, given: str | None) -> None:
         """Raise a `CheckpointError` if images were given to it, and none to this one."""
         if self.origin and self.origin.get("given") and given is None:
-            raise self._another("one on the images of the recipe")
+            raise self._another(said(self.origin), "one on the images of the recipe")
 
     def check(self, origin: Origin) -> None:
         """Raise a `CheckpointError` if this is another training."""
         before = {**origin, **(self.origin or {})}
         if said(origin) != said(before):
-            raise self._another(said(origin))
+            files = {**before, "images": origin["images"], "found": origin["found"]}
+            only_files = origin["given"] is None and said(files) == said(origin)
+            raise self._another(said(before), said(origin), ANEW if only_files else AGAIN)
         if origin != before:
             names = ", ".join(origin["teachers"])
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} was taught by other weights {names}"
             )
 
-    def _another(self, ours: str) -> CheckpointError:
-        assert self.origin is not None
+    def _another(self, theirs: str, ours: str, hint: str = AGAIN) -> CheckpointError:
         return CheckpointError(
-            f"checkpoint {self.checkpoint} is of {said(self.origin)}, this is {ours}: "
-            "what was given from Python must be given again"
+            f"checkpoint {self.checkpoint} is of {theirs}, this is {ours}: {hint}"
         )
 
 
 def said(origin: Origin) -> str:
     """An origin in words."""
     name, count = origin["images"]
-    given = f" that were given (sha256 {origin['given'][:12]}...)" if origin.get("given") else ""
-    return f"a {origin['network']} on {count} images of {name}{given}"
+    given, found = origin.get("given"), origin.get("found")
+    which = f" that were given (sha256 {given[:12]}...)" if given else ""
+    which += f" (sha256 {found[:12]}...)" if found else ""
+    return f"a {origin['network']} on {count} images of {name}{which}"
 
 
 def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> Begun:

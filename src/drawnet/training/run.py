@@ -121,12 +121,27 @@ def train(
         count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
         log.warning("%d epochs end with T = %d: T = %d is not reached", epochs, count, late)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
-    if begun and begun.step >= epochs * steps_per_epoch and not folder.has_weights():
-        raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
+    steps = epochs * steps_per_epoch
+    if first and recipe.optim.warmup_steps >= steps:
+        rising = "the rate rises for all %d steps: more epochs, or fewer optim.warmup_steps than %d"
+        log.warning(rising, steps, recipe.optim.warmup_steps)
+    if begun and begun.step >= steps:
+        if not folder.has_weights():
+            raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
+        if first:
+            log.warning("nothing is left to train: the checkpoint is of step %d", begun.step)
     kind = network or network_of(recipe.model)
     seen = [train_images.name, len(train_images)]
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
-    origin = {"network": kind.__name__, "images": seen, "given": given, "teachers": taught}
+    # All other sets are of files whose sha256 is known.
+    found = sha256_of_images(images) if given is None and train_images.name == "folder" else None
+    origin = {
+        "network": kind.__name__,
+        "images": seen,
+        "given": given,
+        "found": found,
+        "teachers": taught,
+    }
     if begun:
         begun.check(origin)
     with quiet(), _threads(recipe.trainer.threads):
@@ -137,7 +152,7 @@ def train(
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
         shows = sys.stderr.isatty() if bar is None else bar
-        trainer = _trainer(recipe, steps_per_epoch, watch, logs, shows, callbacks)
+        trainer = _trainer(recipe, steps, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
         watch.images = valid_images.to(device)
         batches = Batches(
@@ -164,6 +179,8 @@ def train(
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
+    if first and trainer.global_step < steps:
+        log.warning("stopped by trainer.max_time at step %d of %d", trainer.global_step, steps)
     if watch.best is None:
         raise Diverged("the validation loss was never finite")
     if first:
@@ -227,7 +244,7 @@ class _TimeLimit(Timer):
 
 def _trainer(
     recipe: Recipe,
-    steps_per_epoch: int,
+    steps: int,
     watch: Watch,
     logs: Log,
     shows: bool,
@@ -256,7 +273,7 @@ def _trainer(
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
             max_epochs=-1,
-            max_steps=recipe.optim.epochs * steps_per_epoch,
+            max_steps=steps,
             callbacks=callbacks,
             plugins=plugins,
             logger=False,

@@ -52,11 +52,11 @@ def read_curve(run: Path) -> Curve:
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = f"{run}: expected a run folder with its metrics.csv, got {error!r}"
         raise ValueError(message) from error
-    if not training:
+    if not training and not validation:
         raise ValueError(f"{path}: expected numbers of at least some steps, got none")
     lengthened = [after for before, after in pairwise(lengths) if before[1] != after[1]]
     unit = "wrong answers in %" if wrong else "nats per image"
-    return Curve(run.name, unit, training, validation, lengthened)
+    return Curve(run.resolve().name, unit, training, validation, lengthened)
 
 
 def plot_curves(curves: Sequence[Curve]) -> Figure:
@@ -76,8 +76,9 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
     shown = []
     for number, curve in enumerate(curves):
         colour = f"C{number}"
-        axes.plot(*zip(*curve.training, strict=True), color=colour, linewidth=0.6, alpha=0.5)
         late = [value for _, value in curve.training[len(curve.training) // 10 :]]
+        if curve.training:
+            axes.plot(*zip(*curve.training, strict=True), color=colour, linewidth=0.6, alpha=0.5)
         label = curve.name
         if curve.validation:
             axes.plot(*zip(*curve.validation, strict=True), color=colour, linewidth=1.6)
