@@ -170,7 +170,7 @@ def test_options_of_the_data_other_than_the_trainings(
         (["--data", "digits"], "digits are drawn by the program and need no data_dir, got"),
         (["--data-options", "{size: 20}"], "folder has images of shape (1, 20, 20)"),
         (["--data-options", "{sizes: 9}"], "folder takes the options size, "),
-        (["--data-options", "{size: nine}"], "size must be of type int, got 'nine'"),
+        (["--data-options", "{size: nine}"], "size must be of type int or list, got 'nine'"),
         (["--data-options", "size"], "--data-options: must be such as '{size: 60, piece: 4}', got"),
         (["--data-options", "{1: 2}"], "--data-options: must be such as "),
         (["--data-options", "{size"], "--data-options: must be such as "),

@@ -52,6 +52,10 @@ def test_sizes_are_cropped_or_stretched(tmp_path: Path) -> None:
     stretched = load("folder", "train", tmp_path, size=10, fit="stretch")
     assert stretched.pixels[0, :, 5].argmax(0).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert load("folder", "train", tmp_path, size=7, channels=1).image_shape == (1, 7, 7)
+    flat = load("folder", "train", tmp_path, size=[10, 30])
+    assert flat.image_shape == (3, 10, 30)
+    assert flat.pixels[0, :, 5, [5, 15, 25]].tolist() == (255 * torch.eye(3)).tolist()
+    assert ", cropped to 10x30, " in flat.description
 
 
 def test_splits_share_nothing_and_stay_when_files_come_and_go(tmp_path: Path) -> None:
@@ -208,9 +212,12 @@ def test_fuzzed_pictures(suffix: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be 1 to 1024, got 0"),
-        ({"size": "big"}, "size must be of type int, got 'big'"),
-        ({"size": True}, "size must be of type int, got True"),
+        ({"size": 0}, "size must be 1 to 1024, or two such numbers, got 0"),
+        ({"size": [9]}, r"size must be 1 to 1024, or two such numbers, got \[9\]"),
+        ({"size": [9, 1025]}, "size must be 1 to 1024, or two such numbers, got"),
+        ({"size": [9, "9"]}, "size must be 1 to 1024, or two such numbers, got"),
+        ({"size": "big"}, "size must be of type int or list, got 'big'"),
+        ({"size": True}, "size must be of type int or list, got True"),
         ({"skip_broken": 1}, "skip_broken must be of type bool, got 1"),
         ({"fit": "pad"}, "fit must be one of crop, stretch, got 'pad'"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),

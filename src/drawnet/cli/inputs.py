@@ -108,7 +108,8 @@ def images_for(
     if name == provenance.get("data_name"):
         options = provenance.get("data_options", {})
     elif name == "folder":
-        options = {"size": image_shape[1], "channels": image_shape[0]}
+        channels, *sides = image_shape
+        options = {"size": sides, "channels": channels}
     else:
         options = {}
     options = options | (asked.data_options or {})

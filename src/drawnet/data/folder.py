@@ -1,6 +1,6 @@
 """A folder of a person's own pictures.
 
-Pictures of any size and mode, in the folder or below it, become squares of one size. Where every
+Pictures of any size and mode, in the folder or below it, are brought to one size. Where every
 picture lies in a sub-folder, the names of the sub-folders are its classes. Eight pictures in ten
 are for training, one for validation, one for testing, chosen by a hash of the file's name, so that
 adding or removing pictures moves none of the others.
@@ -29,7 +29,7 @@ def folder(
     split: str,
     store: Store,
     *,
-    size: int = 64,
+    size: int | list[int] = 64,
     fit: str = "crop",
     channels: int = 3,
     binarize: bool = False,
@@ -39,9 +39,10 @@ def folder(
     """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
 
     Args:
-        size: Height and width they are brought to, in pixels, 1 to 1024.
-        fit: "crop" keeps proportions and the largest square around the middle; "stretch" keeps
-            everything.
+        size: Height and width they are brought to, in pixels, 1 to 1024: one number for both, or
+            [height, width].
+        fit: "crop" keeps proportions and the largest part of that shape around the middle;
+            "stretch" keeps everything.
         channels: 1 for grey, 3 for colour.
         binarize: Every number 0 or 1, drawn afresh at each use; else as intensities.
         skip_broken: Go on without pictures that cannot be read, each with a warning in the log;
@@ -50,8 +51,10 @@ def folder(
     """
     if store.data_dir is None:
         raise ValueError("folder needs the folder with the pictures: name data_dir, or --data-dir")
-    if not 1 <= size <= 1024:
-        raise ValueError(f"size must be 1 to 1024, got {size}")
+    sides = [size, size] if isinstance(size, int) else size
+    if len(sides) != 2 or any(type(n) is not int or not 1 <= n <= 1024 for n in sides):
+        raise ValueError(f"size must be 1 to 1024, or two such numbers, got {size}")
+    height, width = sides
     if fit not in _FITS:
         raise ValueError(f"fit must be one of {', '.join(_FITS)}, got {fit!r}")
     if channels not in (1, 3):
@@ -66,7 +69,7 @@ def folder(
         classes = []
     wanted = [path for path in found if split_of(path.as_posix()) == split]
 
-    pixels = np.empty((len(wanted), channels, size, size), np.uint8)
+    pixels = np.empty((len(wanted), channels, height, width), np.uint8)
     labels, broken = [], 0
     for number, path in enumerate(wanted, 1):
         try:
@@ -77,7 +80,7 @@ def folder(
             _log.warning("skipped %s", error)
             broken += 1
         else:
-            pixels[number - 1 - broken] = planes(_square(picture, size, fit))
+            pixels[number - 1 - broken] = planes(_brought_to(picture, (width, height), fit))
             labels.append(classes.index(path.parts[0]) if classes else 0)
         store.tell("reading pictures", number, len(wanted))
     kept = len(wanted) - broken
@@ -89,7 +92,7 @@ def folder(
 
     view, colours = shown(binarize)
     how = "cropped" if fit == "crop" else "stretched"
-    description = f"folder {root.resolve().name}, {how} to {size}x{size}, split by file name"
+    description = f"folder {root.resolve().name}, {how} to {height}x{width}, split by file name"
     if binarize:
         description += f", {colours}"
     if broken:
@@ -134,7 +137,7 @@ def _pictures(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _square(picture: Image.Image, size: int, fit: str) -> Image.Image:
+def _brought_to(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
     if fit == "crop":
-        return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    return picture.resize((size, size), Image.Resampling.LANCZOS)
+        return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+    return picture.resize(size, Image.Resampling.LANCZOS)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from drawnet.data.binarized_mnist import binarized_mnist
 from drawnet.data.cifar10 import cifar10
@@ -81,7 +81,7 @@ def _check(name: str, options: dict[str, Any]) -> None:
         if option not in known:
             takes = f"takes the options {', '.join(known)}" if known else "takes no options"
             raise ValueError(f"{name} {takes}, got {option!r}")
-        kind = known[option]
-        number = kind is float and type(value) is int
-        if not number and type(value) is not kind:
-            raise ValueError(f"{option} must be of type {kind.__name__}, got {value!r}")
+        kinds = [get_origin(kind) or kind for kind in get_args(known[option]) or [known[option]]]
+        if type(value) not in kinds and not (float in kinds and type(value) is int):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{option} must be of type {names}, got {value!r}")
