@@ -157,7 +157,9 @@ def test_time_is_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     best = run(tmp_path, recipe=replace(RECIPE, optim=optim, trainer=trainer))
     step = final_state(tmp_path)["global_step"]
     assert 0 < step < 10**6
-    assert f"stopped by trainer.max_time at step {step} of {10**6 * STEPS_PER_EPOCH}" in caplog.text
+    assert (
+        f"stopped at step {step} of {10**6 * STEPS_PER_EPOCH}; to go on, resume it" in caplog.text
+    )
     assert DRAW.from_pretrained(tmp_path).config.glimpses == best.glimpses
 
 

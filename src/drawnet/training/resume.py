@@ -15,8 +15,7 @@ from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.run_folder import RunFolder
 
 Origin = dict[str, Any]
-"""What a training is one of beside its recipe: network, images, teachers."""
-
+"""What a training is of, beside its recipe: network, images, teachers."""
 
 AGAIN = "what was given from Python must be given again"
 ANEW = "to go on with other images, begin anew with its weights, by --start"

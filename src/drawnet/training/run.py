@@ -116,20 +116,12 @@ def train(
             )
         task_of(recipe).check(each)
     teachers = teachers_of(recipe)
-    schedule, epochs = recipe.optim.glimpse_schedule, recipe.optim.epochs
-    if first and schedule and max(schedule) >= epochs:
-        count, late = recipe.glimpses(epochs - 1), recipe.glimpses(max(schedule))
-        log.warning("%d epochs end with T = %d: T = %d is not reached", epochs, count, late)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
-    steps = epochs * steps_per_epoch
-    if first and recipe.optim.warmup_steps >= steps:
-        rising = "the rate rises for all %d steps: more epochs, or fewer optim.warmup_steps than %d"
-        log.warning(rising, steps, recipe.optim.warmup_steps)
-    if begun and begun.step >= steps:
-        if not folder.has_weights():
-            raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
-        if first:
-            log.warning("nothing is left to train: the checkpoint is of step %d", begun.step)
+    steps = recipe.optim.epochs * steps_per_epoch
+    if begun and begun.step >= steps and not folder.has_weights():
+        raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
+    if first:
+        _foresee(recipe, steps, begun.step if begun else 0)
     kind = network or network_of(recipe.model)
     seen = [train_images.name, len(train_images)]
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
@@ -180,7 +172,7 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     if first and trainer.global_step < steps:
-        log.warning("stopped by trainer.max_time at step %d of %d", trainer.global_step, steps)
+        log.warning("stopped at step %d of %d; to go on, resume it", trainer.global_step, steps)
     if watch.best is None:
         raise Diverged("the validation loss was never finite")
     if first:
@@ -197,6 +189,21 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
+    """Say what may not be meant, of a training of so many steps that goes on after step `begun`."""
+    optim = recipe.optim
+    late = max(optim.glimpse_schedule, default=0)
+    if late >= optim.epochs:
+        line = "%d epochs end with T = %d: T = %d is not reached"
+        lengths = recipe.glimpses(optim.epochs - 1), recipe.glimpses(late)
+        log.warning(line, optim.epochs, *lengths)
+    if optim.warmup_steps >= steps:
+        line = "the rate rises for all %d steps: more epochs, or fewer optim.warmup_steps than %d"
+        log.warning(line, steps, optim.warmup_steps)
+    if begun >= steps:
+        log.warning("nothing is left to train: the checkpoint is of step %d", begun)
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
