@@ -269,6 +269,8 @@ def test_a_network_of_several_classes_shows_each_and_finds_out_what_it_copies() 
     assert copy.words.endswith(f"It costs least as one of class {label.item()}.")
     nats = -objective.elbo(x, model(x, y=label, generator=seeded(3), glimpses=2)).item()
     assert copy.words.startswith(f"**{nats:.1f} nats** in all")
+    named = answers.copy(model, url(ONE), True, 3, 2, classes=["red", "blue", "green"])
+    assert named.words.endswith(f"as one of class {['red', 'blue', 'green'][label.item()]}.")
 
 
 def test_a_class_is_drawn_alone() -> None:
@@ -331,7 +333,7 @@ def test_the_seed_decides_the_place_and_the_clutter_is_counted() -> None:
 
 def test_which_classifiers_search(tmp_path: Path) -> None:
     finder().save_pretrained(tmp_path / "run")
-    models, classifiers = demo.load([tmp_path / "run"])
+    models, classifiers, _ = demo.load([tmp_path / "run"])
     assert list(classifiers) == ["run", "cluttered-8", "cluttered-4"]
     assert "mnist" in models
     finder(side=20).save_pretrained(tmp_path / "small")
@@ -404,7 +406,7 @@ def test_weights_are_named_after_their_run(monkeypatch: pytest.MonkeyPatch, tmp_
     other = description.replace('"DRAW"', '"Classifier"')
     (tmp_path / "shipped/reader/config.json").write_text(other)
 
-    models, classifiers = demo.load([tmp_path / "a/run", tmp_path / "b/run/weights"])
+    models, classifiers, _ = demo.load([tmp_path / "a/run", tmp_path / "b/run/weights"])
     assert classifiers == {}
     assert list(models) == ["run", str(tmp_path / "b/run/weights"), "mnist"]
     assert all(model.config == CONFIG for model in models.values())
@@ -414,12 +416,21 @@ def test_weights_of_ones_own_stand_before_shipped_ones_of_the_same_name(tmp_path
     drawer, reader = tmp_path / "mnist", tmp_path / "cluttered-8"
     tiny_model().save_pretrained(drawer)
     finder().save_pretrained(reader)
-    models, classifiers = demo.load([drawer, reader])
+    models, classifiers, _ = demo.load([drawer, reader])
     assert list(models)[:2] == [str(drawer), "mnist"]
     assert models[str(drawer)].config == CONFIG
     assert list(classifiers) == [str(reader), "cluttered-8", "cluttered-4"]
     assert classifiers[str(reader)].config == finder().config
     assert next(iter(demo.load(["mnist"])[0])) == "mnist"
+
+
+@pytest.mark.usefixtures("nothing_shipped")
+def test_classes_have_the_names_of_the_training(tmp_path: Path) -> None:
+    tiny_model(classes=2).save_pretrained(tmp_path / "named", classes=["red", "blue"])
+    tiny_model(classes=2).save_pretrained(tmp_path / "bare")
+    tiny_model().save_pretrained(tmp_path / "none")
+    classes = demo.load([tmp_path / name for name in ("named", "bare", "none")]).classes
+    assert classes == {"named": ["red", "blue"], "bare": ["0", "1"], "none": []}
 
 
 @pytest.mark.usefixtures("nothing_shipped")

@@ -10,6 +10,7 @@ It needs the extra ``demo`` and no internet connection: nothing on the page come
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from drawnet import weights as store
 from drawnet.classify import GlimpseClassifier
@@ -39,16 +40,24 @@ def launch(
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
     flush_denormals()  # before there are threads
-    models, classifiers = load(weights or [])
+    networks = load(weights or [])
     try:
         from drawnet.demo import page
     except ModuleNotFoundError as error:
         message = f"the demo needs {error.name}: pip install {error.name}"
         raise ValueError(message) from error
-    page.serve(models, classifiers, host, port)
+    page.serve(networks, host, port)
 
 
-def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, GlimpseClassifier]]:
+class Networks(NamedTuple):
+    """The networks of a page, by the names to show."""
+
+    models: dict[str, DRAW]
+    classifiers: dict[str, GlimpseClassifier]
+    classes: dict[str, list[str]]  # of the models that draw by class
+
+
+def load(names: Sequence[str | Path]) -> Networks:
     """The networks to choose from, those that draw and those that look for a digit: first those
     named, then those that come with the package.
 
@@ -58,14 +67,16 @@ def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, Glimps
     Raises:
         ValueError: If there are none that draw, or one cannot be shown.
     """
-    models: dict[str, DRAW] = {}
-    classifiers: dict[str, GlimpseClassifier] = {}
+    models, classifiers, classes = networks = Networks({}, {}, {})
 
     def add(label: str, name: str | Path, kind: str) -> None:
         if kind == GlimpseClassifier.__name__:
             classifiers[label] = _classifier(name)
         else:
             models[label] = _drawer(name)
+            count = models[label].config.classes
+            known = store.describe(store.locate(name))["provenance"].get("classes", [])
+            classes[label] = known if len(known) == count else [str(k) for k in range(count)]
 
     for name in names:
         label = _label(Path(name)) if Path(name).exists() else str(name)
@@ -80,7 +91,7 @@ def load(names: Sequence[str | Path]) -> tuple[dict[str, DRAW], dict[str, Glimps
             add(name, store.SHIPPED / name, kind)
     if not models:
         raise ValueError("there are no weights to show: train some, and name their run folder")
-    return models, classifiers
+    return networks
 
 
 def _drawer(name: str | Path) -> DRAW:

@@ -6,6 +6,7 @@ again against the bounds of its control, whatever the page allowed.
 
 import math
 import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,7 +88,15 @@ class Copy(NamedTuple):
 
 
 @torch.no_grad()
-def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object) -> Copy:
+def copy(
+    model: DRAW,
+    url: object,
+    digit: object,
+    seed: object,
+    glimpses: object,
+    *,
+    classes: Sequence[str] = (),
+) -> Copy:
     """A picture read and written by the network, and what that costs.
 
     A network of several classes is told the one by which the picture costs least.
@@ -98,6 +107,7 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
         digit: Whether it is ink on paper; see `pictures.to_shape`.
         seed: Of the latents; see `SEED`.
         glimpses: Length of the chain; see `GLIMPSES`.
+        classes: Their names, instead of numbers, if the network knows classes.
 
     Raises:
         ValueError: If a value is out of its bounds, or the picture cannot be used.
@@ -125,7 +135,8 @@ def copy(model: DRAW, url: object, digit: object, seed: object, glimpses: object
         f"{length} glimpses, and {rest:.1f} for the picture given the last canvas."
     )
     if y is not None:
-        words += f" It costs least as one of class {y.item()}."
+        number = int(y.item())
+        words += f" It costs least as one of class {classes[number] if classes else number}."
     if not trace.likelihood.is_code_length(x):
         words += " The picture is not all black and white, so they are no code length."
     return Copy(

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from drawnet.classify import GlimpseClassifier
 from drawnet.data.lighthouse import lighthouse
-from drawnet.demo import answers, by_hand, controls, pictures
+from drawnet.demo import Networks, answers, by_hand, controls, pictures
 from drawnet.demo.answers import Film
 from drawnet.demo.controls import Control
 from drawnet.demo.guard import MAX_BODY, Guard
@@ -60,14 +59,14 @@ of the photo, coarsely. *Narrow and close*: a detail, sharply.
 ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(controls.SEED.high)})"
 
 
-def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier]) -> gr.Blocks:
+def build(networks: Networks) -> gr.Blocks:
     """The page, with what its controls call.
 
     Args:
-        models: The networks that draw, to choose from, by the names to show.
-        classifiers: Those that look for a digit; there may be none.
+        networks: To choose from; there may be no classifiers.
     """
-    first = next(iter(models.values()))
+    models, classifiers, classes = networks
+    first_name, first = next(iter(models.items()))
 
     def chosen(name: object) -> DRAW:
         if not isinstance(name, str) or name not in models:
@@ -78,7 +77,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         return film(answers.draw(chosen(name), *values))
 
     def copy(name: object, *values: object) -> tuple[dict[str, Any], dict[str, Any], str]:
-        done = answers.copy(chosen(name), *values)
+        done = answers.copy(chosen(name), *values, classes=classes[str(name)])
         return film(done.film), still(done.nats), done.words
 
     def look(*values: object) -> tuple[dict[str, Any], str]:
@@ -95,7 +94,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
         model = chosen(name)
         length = min(model.config.glimpses, int(controls.GLIMPSES.high))
         both = gr.Slider(value=length), gr.Slider(value=length)
-        return *both, gr.Dropdown(**choice(model)), gr.Checkbox(value=grey(model))
+        return *both, gr.Dropdown(**choice(classes[str(name)])), gr.Checkbox(value=grey(model))
 
     page = gr.Blocks(title="drawnet", analytics_enabled=False)
     with page:
@@ -112,7 +111,7 @@ def build(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifie
                     seed = number(controls.SEED, "Seed")
                     others = gr.Button("Draw others", variant="primary")
                     count = slider(controls.COUNT, "How many")
-                    label = gr.Dropdown(label="Class", **choice(first))
+                    label = gr.Dropdown(label="Class", **choice(classes[first_name]))
                     length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
                     windows = gr.Checkbox(True, label="Show the windows")
                     crisp = gr.Checkbox(
@@ -243,10 +242,11 @@ def grey(model: DRAW) -> bool:
     return model.config.image_shape[0] == 1
 
 
-def choice(model: DRAW) -> dict[str, Any]:
-    """A choice of classes, hidden where the network knows none."""
-    options = {"choices": answers.classes(model), "value": answers.EACH}
-    return {**options, "visible": model.config.classes > 0}
+def choice(names: Sequence[str]) -> dict[str, Any]:
+    """A choice of classes by their names, hidden where the network knows none."""
+    each = [(name, str(number)) for number, name in enumerate(names)]
+    choices = [(answers.EACH, answers.EACH), *each]
+    return {"choices": choices, "value": answers.EACH, "visible": len(names) > 0}
 
 
 def slider(control: Control, label: str, start: float | None = None) -> gr.Slider:
@@ -293,9 +293,9 @@ def still(picture: Image.Image) -> dict[str, Any]:
     return film(Film([picture], [""]))
 
 
-def application(models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier]) -> Guard:
+def application(networks: Networks) -> Guard:
     """The page as an ASGI application."""
-    page = build(models, classifiers)
+    page = build(networks)
     page.state_session_capacity = SESSIONS
     page._queue.pending_messages_per_session.max_size = SESSIONS
     theme = gr.themes.Default(
@@ -333,15 +333,12 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(
-    models: Mapping[str, DRAW], classifiers: Mapping[str, GlimpseClassifier], host: str, port: int
-) -> None:
+def serve(networks: Networks, host: str, port: int) -> None:
     """Serve the page until interrupted, and say where it is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         where = f"[{host}]" if ":" in host else host
-        config = uvicorn.Config(
-            application(models, classifiers), log_level="warning", timeout_graceful_shutdown=3
-        )
+        app = application(networks)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
         print(f"http://{where}:{listening.getsockname()[1]}  (Ctrl-C stops it)", flush=True)  # noqa: T201
         Server(config).run([listening])
