@@ -145,6 +145,12 @@ def describe(folder: Path) -> dict[str, Any]:
     return description
 
 
+def class_names(provenance: Mapping[str, Any], count: int) -> list[str]:
+    """Of the classes of a network: those of its training images, or their numbers."""
+    names = list(provenance.get("classes", []))
+    return names if len(names) == count else [str(k) for k in range(count)]
+
+
 def locate(name: str | Path, revision: str | None = None) -> Path:
     """The folder of weights by that name; see `load`."""
     for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):

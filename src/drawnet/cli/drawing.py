@@ -242,11 +242,12 @@ def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
 
 def _names(asked: argparse.Namespace, classes: int, images: "Images | None" = None) -> list[str]:
     """Of the classes of a network: those of its training images, or their numbers."""
+    from drawnet.weights import class_names
+
     provenance = described(asked)["provenance"]
     if images is not None and images.name == provenance.get("data_name"):
         provenance = {"classes": list(images.classes), **provenance}
-    names = provenance.get("classes", [])
-    return names if len(names) == classes else [str(k) for k in range(classes)]
+    return class_names(provenance, classes)
 
 
 def pairs_in_a_row(count: int) -> int:

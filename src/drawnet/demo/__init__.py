@@ -74,9 +74,8 @@ def load(names: Sequence[str | Path]) -> Networks:
             classifiers[label] = _classifier(name)
         else:
             models[label] = _drawer(name)
-            count = models[label].config.classes
-            known = store.describe(store.locate(name))["provenance"].get("classes", [])
-            classes[label] = known if len(known) == count else [str(k) for k in range(count)]
+            provenance = store.describe(store.locate(name))["provenance"]
+            classes[label] = store.class_names(provenance, models[label].config.classes)
 
     for name in names:
         label = _label(Path(name)) if Path(name).exists() else str(name)

@@ -210,12 +210,12 @@ class Classifying(Task):
 
         To it `hindsight` times the misses of the windows are added.
         """
-        x, y, _, glimpses, _ = given
+        x, y = given.x, given.y
         assert y is not None
         if self.hindsight:
-            logits, miss = self._searched(model, x, y, glimpses)
+            logits, miss = self._searched(model, x, y, given.glimpses)
         else:
-            logits = self._answers(model, x, glimpses)
+            logits = self._answers(model, x, given.glimpses)
             miss = logits.new_zeros(())
         means = self._judged(y, logits).mean(1)
         loss = means[0]
