@@ -51,27 +51,27 @@ def generate(argv: Sequence[str]) -> None:
     parser.add_argument("--label", help=what)
     asked = parser.parse_args(argv)
     model = drawer(asked)
-    if asked.count is None:
-        asked.count = 64 if asked.size is None else 16
-    y = _labels(asked, model)
-    enlarge = _check_size(asked, model)
-    if asked.size is not None:
-        asked.scale = enlarge
-    _settle_scale(asked, model)
+    count = asked.count or (64 if asked.size is None else 16)
+    y, columns = _labels(asked, model, count)
+    enlarge = None if asked.size is None else _enlargement(asked, model)
+    if enlarge is None:
+        scale = _scale(asked, model, count)
+    else:
+        _afford_pictures(asked, model, count, enlarge)
+        scale = 1  # it is drawn as large
 
     from drawnet import visualise
 
-    trace = model.generate(asked.count, y=y, generator=generator_for(asked, model))
+    trace = model.generate(count, y=y, generator=generator_for(asked, model))
     mean = trace.mean
-    if asked.size is not None:
-        asked.scale = 1  # it is drawn as large
+    if enlarge is not None:
         if asked.format == "none":  # the other canvases need not be enlarged
             mean = trace.likelihood.mean(visualise.render(trace, enlarge))
         else:
             trace = visualise.refine(trace, enlarge)
             mean = trace.mean
-    still = visualise.grid(mean, columns=asked.columns, scale=asked.scale)
-    _save(asked, "generated", still, _film(asked, trace))
+    still = visualise.grid(mean, columns=columns, scale=scale)
+    _save(asked, "generated", still, _film(asked, trace, columns=columns, scale=scale))
 
 
 def reconstruct(argv: Sequence[str]) -> None:
@@ -84,19 +84,20 @@ def reconstruct(argv: Sequence[str]) -> None:
     asked = parser.parse_args(argv)
     model = drawer(asked)
     images = images_to_draw(asked, model)
-    asked.count = min(asked.count, len(images))
-    _settle_scale(asked, model, each=2.2)
+    count = min(asked.count, len(images))
+    scale = _scale(asked, model, 2.2 * count)  # pairs, and the space between them
 
     import torch
 
     from drawnet import visualise
 
-    x, y, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    x, y, generator = some(images, count, asked.seed, generator_for(asked, model))
     trace = model(x, y=y, generator=generator)
     pairs = torch.stack([x, trace.mean], dim=1).flatten(0, 1)
-    columns = 2 * (asked.columns or pairs_in_a_row(len(x)))
-    still = visualise.grid(pairs, columns=columns, scale=asked.scale)
-    _save(asked, "reconstructed", still, _film(asked, trace, x))
+    columns = 2 * (asked.columns or pairs_in_a_row(count))
+    still = visualise.grid(pairs, columns=columns, scale=scale)
+    film = _film(asked, trace, x, columns=asked.columns, scale=scale)
+    _save(asked, "reconstructed", still, film)
 
 
 def complete(argv: Sequence[str]) -> None:
@@ -124,7 +125,7 @@ def complete(argv: Sequence[str]) -> None:
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
     settle_image(asked, parser)
-    _settle_scale(asked, model, each=asked.times)
+    scale = _scale(asked, model, asked.count * asked.times)
     _afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
     known = known_pixels(asked, model.config.image_shape).to(generator.device)
@@ -162,9 +163,9 @@ def complete(argv: Sequence[str]) -> None:
     hidden = visualise.cover(x, known)
     row = [each.expand_as(hidden) for each in (x, hidden, *drawn.unbind(1))]
     page = torch.stack(row, dim=1).flatten(0, 1)
-    still = visualise.grid(page, columns=len(row), scale=asked.scale)
-    asked.columns = asked.times
-    _save(asked, "completed", still, _film(asked, done.trace, many, known))
+    still = visualise.grid(page, columns=len(row), scale=scale)
+    film = _film(asked, done.trace, many, known, columns=asked.times, scale=scale)
+    _save(asked, "completed", still, film)
 
 
 def classify(argv: Sequence[str]) -> None:
@@ -182,7 +183,7 @@ def classify(argv: Sequence[str]) -> None:
     settle_image(asked, parser)
     _, height, width = model.config.image_shape
     whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
-    _settle_scale(asked, model, each=whole, most=2)
+    scale = _scale(asked, model, whole * asked.count, most=2)
 
     import torch
 
@@ -199,9 +200,7 @@ def classify(argv: Sequence[str]) -> None:
     seen = model(x)
     if not seen.logits.isfinite().all():
         raise ValueError(f"{asked.weights} gives answers that are not finite")
-    frames = visualise.animate_glimpses(
-        x, seen, names=names, columns=asked.columns, scale=asked.scale
-    )
+    frames = visualise.animate_glimpses(x, seen, names=names, columns=asked.columns, scale=scale)
     for number, answer in enumerate(seen.logits[-1].softmax(-1)):
         likeliest = int(answer.argmax())
         truth = "" if y is None or images is None else f", labelled {images.classes[y[number]]}"
@@ -210,20 +209,22 @@ def classify(argv: Sequence[str]) -> None:
     _save(asked, "classified", frames[-1], frames)
 
 
-def _labels(asked: argparse.Namespace, model: "DRAW") -> "torch.Tensor | None":
-    """The label of each image asked for; this decides how many are in a row, if nobody did."""
+def _labels(
+    asked: argparse.Namespace, model: "DRAW", count: int
+) -> "tuple[torch.Tensor | None, int | None]":
+    """The label of each image, and how many images are in a row, which labels may decide."""
     import torch
 
-    classes = model.config.classes
+    classes, columns = model.config.classes, asked.columns
     if asked.label is None:
-        if classes:
-            asked.columns = asked.columns or min(classes, asked.count)
-        return labels_in_turn(model, asked.count)
+        if classes and columns is None:
+            columns = min(classes, count)
+        return labels_in_turn(model, count), columns
     labels = [_label(name.strip(), asked, classes) for name in asked.label.split(",")]
-    if asked.columns is None and len(labels) > 1:
-        asked.columns = -(-asked.count // len(labels))
-    row = torch.arange(asked.count) // (asked.columns or asked.count)
-    return torch.tensor(labels)[row % len(labels)]
+    if columns is None and len(labels) > 1:
+        columns = -(-count // len(labels))
+    row = torch.arange(count) // (columns or count)
+    return torch.tensor(labels)[row % len(labels)], columns
 
 
 def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
@@ -290,10 +291,8 @@ def _add_scale(parser: argparse._ActionsContainer, most: int = 4) -> None:
     add_number(parser, "scale", 1, 64, None, what)
 
 
-def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
-    """How many times larger than the network's an image is to be drawn."""
-    if asked.size is None:
-        return 1.0
+def _enlargement(asked: argparse.Namespace, model: "DRAW") -> float:
+    """How many times larger than the network's an image of ``--size`` is."""
     if model.config.write_size is None:
         raise ValueError(
             f"{asked.weights} writes without attention: "
@@ -305,36 +304,51 @@ def _check_size(asked: argparse.Namespace, model: "DRAW") -> float:
     return float(asked.size / side)
 
 
-def _settle_scale(
-    asked: argparse.Namespace,
-    model: "DRAW | GlimpseClassifier",
-    *,
-    each: float = 1.0,
-    most: int = 4,
-) -> None:
-    """Choose the scale if nobody did; refuse pictures that would not fit into memory.
+def _scale(
+    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, most: int = 4
+) -> int:
+    """The scale that was asked for, or the largest up to ``most`` with which all fits.
 
     Args:
         asked: The command line.
         model: What draws or looks.
-        each: The space for each image, in images.
-        most: The scale by default, if the pictures fit so.
+        images: The space in a frame, in images.
+        most: The scale by default.
+
+    Raises:
+        ValueError: If the pictures would not fit into memory.
     """
+    scale = int(asked.scale or most)
+    while asked.scale is None and scale > 1 and _pixels(asked, model, images, scale) > BUDGET:
+        scale -= 1
+    _afford_pictures(asked, model, images, scale)
+    return scale
+
+
+def _pixels(
+    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
+) -> float:
+    """Of all frames together."""
     _, height, width = model.config.image_shape
     frames = 1 if asked.format == "none" else model.config.glimpses + 1
-    for scale in range(most, 0, -1) if asked.scale is None else [asked.scale]:
-        still = asked.count * each * (height * scale) * (width * scale)
-        if still * frames <= BUDGET:
-            asked.scale = scale
-            return
+    return frames * images * (height * scale) * (width * scale)
+
+
+def _afford_pictures(
+    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
+) -> None:
+    """Refuse pictures for which there is not likely to be memory."""
+    pixels = _pixels(asked, model, images, scale)
+    if pixels <= BUDGET:
+        return
     what, instead = "a picture of at most", "draw fewer images or smaller ones"
-    if frames > 1:
+    if asked.format != "none":
         what, instead = "an animation of at most", f"{instead}, or fewer glimpses"
-    if frames > 1 and still <= BUDGET:
-        instead += ", or no animation, by --format none"
+        if pixels / (model.config.glimpses + 1) <= BUDGET:
+            instead += ", or no animation, by --format none"
+    where = " in all its frames" * (asked.format != "none")
     raise ValueError(
-        f"expected {what} {BUDGET >> 20} megapixels{' in all its frames' * (frames > 1)}, got "
-        f"{still * frames / 2**20:.0f}: {instead}"
+        f"expected {what} {BUDGET >> 20} megapixels{where}, got {pixels / 2**20:.0f}: {instead}"
     )
 
 
@@ -352,13 +366,16 @@ def _film(
     trace: "Trace",
     x: "torch.Tensor | None" = None,
     known: "torch.Tensor | None" = None,
+    *,
+    columns: int | None,
+    scale: int,
 ) -> "list[Image.Image]":
     from drawnet import visualise
 
     if asked.format == "none":
         return []
     return visualise.animate(
-        trace, x, known=known, columns=asked.columns, scale=asked.scale, windows=asked.windows
+        trace, x, known=known, columns=columns, scale=scale, windows=asked.windows
     )
 
 
