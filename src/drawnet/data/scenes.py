@@ -30,7 +30,7 @@ def cluttered_mnist(
 
     Args:
         size: Height and width of a scene, in pixels, 28 to 1024.
-        distractors: How many pieces of other digits, 0 to 1000.
+        distractors: How many pieces of digits, 0 to 1000.
         piece: Their height and width in pixels, 1 to 28.
         warp: How much the digits of the training split, and of no other, are turned, sheared and
             scaled at random, 0 to 0.5: the four numbers of a linear map depart from the identity
