@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from passes import gradients, worst
 from tiny import CONFIG, DEC, ENC, WRITE, B, C, H, T, W, Z, images, noise, tiny_model
 from torch import Tensor
 
@@ -31,16 +32,7 @@ def numbers(model: DRAW) -> dict[str, Tensor]:
     trace = model(x, noise=noise().to(x.dtype))
     bounds = elbo(x, trace)
     bounds.mean().backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"elbo": bounds.detach(), "drawn": trace.canvas.detach(), **gradients}
-
-
-def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest relative error of any of the tensors, each measured by its norm."""
-    assert found.keys() == expected.keys()
-    return max(
-        float((found[name] - tensor).norm() / tensor.norm()) for name, tensor in expected.items()
-    )
+    return {"elbo": bounds.detach(), "drawn": trace.canvas.detach(), **gradients(model)}
 
 
 def assert_the_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from passes import losses, step, worst
 from tiny import B, C, H, T, W, Z, images, noise, tiny_model
 from torch import Tensor
 from trainings import EPOCHS, RECIPE, STEPS_PER_EPOCH, Spy, final_state, rows, run
@@ -20,7 +21,7 @@ from drawnet.classify import GlimpseClassifier, nll
 from drawnet.config import ClassifierConfig
 from drawnet.fast import accelerate, has_compiler
 from drawnet.graphs import graphed
-from drawnet.objective import elbo, kl
+from drawnet.objective import elbo
 from drawnet.training import Interrupted, hindsight
 from drawnet.training.tasks import Classifying, Given, searched
 
@@ -38,34 +39,10 @@ def _single_precision() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def losses(model: DRAW, x: Tensor, eps: Tensor) -> Tensor:
-    """-elbo and KL of each image, ``(2, B)``."""
-    trace = model(x, noise=eps, record="last")
-    return torch.stack([-elbo(x, trace), kl(trace).sum(0)])
-
-
 def on_gpu(**changes: Any) -> tuple[DRAW, Tensor, Tensor]:
     """A network with images and noise for it."""
     model = tiny_model(**changes).float().cuda()
     return model, images().float().cuda(), noise().float().cuda()
-
-
-def step(function: Any, model: torch.nn.Module, x: Tensor, eps: Tensor) -> dict[str, Tensor]:
-    """What a function gives for a batch, and the gradient of every parameter."""
-    model.zero_grad()
-    found = function(model, x, eps)
-    found[0].mean().backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"losses": found.detach(), **gradients}
-
-
-def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest relative error of any of the tensors, each measured by its norm."""
-    assert found.keys() == expected.keys()
-    return max(
-        float((found[name].cpu() - tensor.cpu()).norm() / tensor.norm().clamp(min=1e-9))
-        for name, tensor in expected.items()
-    )
 
 
 def test_a_gpu_computes_what_a_cpu_does() -> None:

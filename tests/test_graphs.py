@@ -10,35 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from passes import gradients, losses, step
 from tiny import B, T, images, noise, tiny_model
 from torch import Tensor
 from trainings import RECIPE, Spy, rows, run
 
-from drawnet import DRAW, graphs
+from drawnet import graphs
 from drawnet.classify import GlimpseClassifier, nll
 from drawnet.config import ClassifierConfig
 from drawnet.graphs import graphed
-from drawnet.objective import elbo, kl
 from drawnet.training import Interrupted, hindsight
 from drawnet.training.tasks import searched
-
-
-def losses(model: DRAW, x: Tensor, eps: Tensor, scale: float = 1.0) -> Tensor:
-    """-elbo and KL of each image, ``(2, B)``."""
-    trace = model(x, noise=eps, record="last")
-    return scale * torch.stack([-elbo(x, trace), kl(trace).sum(0)])
-
-
-def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def step(function: Callable[..., Tensor], model: torch.nn.Module, *args: Any) -> dict[str, Tensor]:
-    """What a function gives for a batch, and the gradient of every parameter."""
-    model.zero_grad()
-    found = function(model, *args)
-    found[0].mean().backward()
-    return {"losses": found.detach(), **gradients(model)}
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
