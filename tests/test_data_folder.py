@@ -230,7 +230,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], message: 
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="name data_dir"):
+    with pytest.raises(ValueError, match="give data_dir"):
         load("folder", "train")
     with pytest.raises(DataError, match="got no folder"):
         load("folder", "train", tmp_path / "nowhere")
@@ -316,7 +316,7 @@ def test_iterable_datasets() -> None:
     [
         ((), "expected at least one item, got none"),
         (("cat.png",), "item 0: expected a Pillow image, a tensor or an array, got str"),
-        ((GREY, GREY.T), r"item 1: expected shape \(1, 2, 3\), as item 0, got \(1, 3, 2\)"),
+        ((GREY, GREY.T), r"item 1: expected shape \(1, 2, 3\), as item 0 has, got \(1, 3, 2\)"),
         ((torch.rand(28, 28, 1),), r"item 0: expected \(C, H, W\) with 1 to 4 channels"),
         ((np.zeros((3, 28, 28)),), r"item 0: expected \(H, W, C\) with 1 to 4 channels"),
         ((GREY * 1.0,), r"item 0: expected floats in \[0, 1\], got 0 to 255"),
@@ -324,8 +324,8 @@ def test_iterable_datasets() -> None:
         ((Image.fromarray(GREY * np.float32(1)),), r"item 0: expected floats in \[0, 1\]"),
         ((GREY * np.nan,), r"item 0: expected floats in \[0, 1\], got nan to nan"),
         ((GREY.astype(int),), "item 0: expected uint8, bool or floats, got int64"),
-        (((GREY, 0), GREY), "item 1: expected labels with all items or with none"),
-        ((GREY, (GREY, 0)), "item 1: expected labels with all items or with none"),
+        (((GREY, 0), GREY), "item 1: expected labels for all items or for none"),
+        ((GREY, (GREY, 0)), "item 1: expected labels for all items or for none"),
         (((GREY, -1),), "item 0: expected an integer label >= 0, got -1"),
         (((GREY, 0.5),), "item 0: expected an integer label >= 0, got 0.5"),
         (((GREY, [1, 2]),), "item 0: expected a picture and one label"),

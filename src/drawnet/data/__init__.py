@@ -1,4 +1,4 @@
-"""Images to train on and to measure with: `load` a set by name, or bring your own `Dataset`."""
+"""Images to train and evaluate on: `load` a set by name, or bring your own `Dataset`."""
 
 from drawnet.data.dataset import from_dataset
 from drawnet.data.images import DataError, Images

@@ -1,8 +1,8 @@
 """Binarized MNIST, the benchmark of the paper: one fixed draw of every pixel.
 
-Salakhutdinov and Murray (2008) drew each pixel once from the intensities of MNIST; Larochelle's
-text files of that draw are what likelihoods in the literature are measured on. A line is an image:
-784 characters `0` or `1`, row by row, each followed by a space, the last by the end of the line.
+Salakhutdinov and Murray (2008) drew each pixel once from the intensities of MNIST. Likelihoods in
+the literature are measured on Larochelle's text files of that draw. Each line is an image: 784
+characters `0` or `1`, row by row, each followed by a space and the last by the end of the line.
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ def binarized_mnist(split: str, store: Store) -> Images:
 def read_amat(path: Path, count: int, side: int = 28) -> Tensor:
     """The (count, 1, side, side) images, 0 or 255, of an amat file, plain or gzip.
 
-    Every byte is checked. A pixel and the character after it are looked at as two bytes, which is
+    Every byte is checked. Each pixel and the character after it are compared as two bytes, which is
     ten times as fast as parsing numbers.
     """
     line = np.full((side * side, 2), b" 0"[0], np.uint8)
@@ -61,7 +61,7 @@ def read_amat(path: Path, count: int, side: int = 28) -> Tensor:
             rows = pixels[start : start + rows_at_once]
             text = exactly(stream, len(rows) * line.size, path, f"lines from {start + 1} on")
             different = np.frombuffer(text, np.uint8).reshape(-1, *line.shape) ^ line
-            # '0' and '1' differ in their lowest bit alone.
+            # '0' and '1' differ only in their lowest bit.
             if (different[:, :, 0] > 1).any() or different[:, :, 1].any():
                 raise DataError(f"{path}: {_first_fault(different, line, start)}")
             np.multiply(different[:, :, 0], 255, out=rows)

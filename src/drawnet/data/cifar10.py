@@ -2,7 +2,7 @@
 
 A record is a byte for the label and 3 x 1024 bytes for the red, green and blue planes, row by row;
 a file is 10,000 records. They are read from the `.bin` files or from the published archive. The
-last tenth of the 50,000 images to train on is kept for validation.
+last tenth of the 50,000 training images is kept for validation.
 """
 
 import tarfile
@@ -37,8 +37,8 @@ _CLASSES = (
 def cifar10(split: str, store: Store) -> Images:
     """CIFAR-10: 45,000 / 5,000 / 10,000 photographs.
 
-    Where the folder holds `data_batch_1.first4000.bin` or `test_batch.first1000.bin` instead, these
-    beginnings of the set are taken, and the description says so.
+    If the folder holds `data_batch_1.first4000.bin` or `test_batch.first1000.bin` instead, this
+    beginning of the set is used, and the description says so.
     """
     part = "test" if split == "test" else "train"
     records = _read(part, store)
@@ -89,7 +89,7 @@ def _records(stream: Readable, count: int, path: Path) -> np.ndarray:
 
 
 def _unpack(archive: Path, files: list[str]) -> np.ndarray:
-    """Records straight from the published archive, which its hash shows to be harmless."""
+    """Read records straight from the published archive, which its hash shows to be harmless."""
     check(archive, _ARCHIVE)
     with tarfile.open(archive, "r|gz") as members:
         parts = {

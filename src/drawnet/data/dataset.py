@@ -1,4 +1,4 @@
-"""Anybody's `torch.utils.data.Dataset` as `Images`."""
+"""Any `torch.utils.data.Dataset` as `Images`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,16 +24,16 @@ def from_dataset(
     """Read a dataset once, from first to last, into memory.
 
     Args:
-        dataset: Of pictures x, or of pairs (x, label). x is a Pillow image; a tensor (C, H, W) or
-            (H, W); or a numpy array (H, W, C) or (H, W); of `uint8` 0..255, `bool`, or floats in
-            [0, 1], which are rounded to the nearest of 256 intensities, and may lie outside by as
-            much as rounding does. All have one shape.
-            Labels are integers >= 0.
-        name, split: What the set is to be called.
+        dataset: Pictures x, or pairs (x, label). x is a Pillow image; a tensor (C, H, W) or
+            (H, W); or a numpy array (H, W, C) or (H, W). Tensors and arrays are `uint8` 0..255,
+            `bool`, or floats in [0, 1], which are rounded to the nearest of 256 intensities and may
+            lie outside [0, 1] by a rounding error. All pictures have the same shape. Labels are
+            integers >= 0.
+        name, split: What to call the set.
         classes: The names of the labels; by default "0", "1", ...
 
     Raises:
-        DataError: Says which item is wrong, what was expected and what came.
+        DataError: Says which item is wrong, what was expected and what it got.
     """
     pixels: list[np.ndarray] = []
     labels: list[int] = []
@@ -43,11 +43,11 @@ def from_dataset(
         pixels.append(_bytes(picture, where))
         if pixels[-1].shape != pixels[0].shape:
             raise DataError(
-                f"{where}: expected shape {pixels[0].shape}, as item 0, got {pixels[-1].shape}"
+                f"{where}: expected shape {pixels[0].shape}, as item 0 has, got {pixels[-1].shape}"
             )
         labels += _label(label, where)
         if len(labels) not in (0, number + 1):
-            raise DataError(f"{where}: expected labels with all items or with none")
+            raise DataError(f"{where}: expected labels for all items or for none")
     if not pixels:
         raise DataError(f"{name}: expected at least one item, got none")
     if labels and not classes:
@@ -66,7 +66,7 @@ def from_dataset(
 
 def _items(dataset: Dataset[Any]) -> Iterator[Any]:
     if hasattr(dataset, "__len__") and not isinstance(dataset, IterableDataset):
-        # Not every dataset ends with an IndexError, as iterating over it would need.
+        # Iterating needs an IndexError at the end, which not every dataset raises.
         return (dataset[i] for i in range(len(dataset)))
     return iter(dataset)
 
@@ -91,7 +91,7 @@ def _bytes(picture: object, where: str) -> np.ndarray:
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
         return planes(repaint(picture, 1 if grey else 3))
     if isinstance(picture, Tensor):
-        if picture.dtype == torch.bfloat16:  # which numpy does not know
+        if picture.dtype == torch.bfloat16:  # numpy has no such type
             picture = picture.float()
         array: np.ndarray = picture.detach().cpu().numpy()
     elif isinstance(picture, np.ndarray):
@@ -114,6 +114,6 @@ def _bytes(picture: object, where: str) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"{where}: expected uint8, bool or floats, got {array.dtype}")
     low, high = array.min(), array.max()
-    if not (low >= -SLACK and high <= 1 + SLACK):  # so that NaN is refused, too
+    if not (low >= -SLACK and high <= 1 + SLACK):  # written so that NaN is refused too
         raise DataError(f"{where}: expected floats in [0, 1], got {low:g} to {high:g}")
     return (array.clip(0, 1) * 255).round().astype(np.uint8)

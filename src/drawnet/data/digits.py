@@ -1,14 +1,14 @@
 """Digits drawn by the program itself, for a first training that needs no download.
 
 A digit is a skeleton: a few pen strokes, smooth curves through points. To write it, the points are
-shaken, the curve is bent, slanted and turned, fitted into 20 pixels and centred on its mass (as
-the digits of MNIST are), and inked: the ink at pixel (y, x) is the sum along the stroke
+shaken, and the curve is bent, slanted and turned, fitted into 20 pixels, centred on its mass (as
+the digits of MNIST are), and inked. The ink at pixel (y, x) is the sum along the stroke
 
-    ink(y, x) = sum_s w_s exp(-(y - y_s)^2 / 2 sigma^2) exp(-(x - x_s)^2 / 2 sigma^2),
+    ink(y, x) = sum_s w_s exp(-(y - y_s)^2 / 2 sigma^2) exp(-(x - x_s)^2 / 2 sigma^2).
 
-which, as in DRAW's own write operation, is one matrix product of the filters of the two axes, and
-the image is black or white as the ink is below or above one half. Everything follows from a hash
-of split and index, in double precision: the same images on every machine.
+As in DRAW's own write operation, this is one matrix product of the filters of the two axes. A pixel
+is black where the ink is below one half, and white where it is above. Everything follows from a
+hash of split and index, in double precision, so the images are the same on every machine.
 """
 
 import math
@@ -95,14 +95,14 @@ _GLYPHS: tuple[tuple[list[Stroke], ...], ...] = (
 # fmt: on
 
 _SAMPLES = 84
-"""Short pieces that the strokes of a digit are cut into, each shorter than a pixel."""
+"""How many short pieces the strokes of a digit are cut into, each shorter than a pixel."""
 
 _STYLE, _POINTS = 13, 20
 """Random numbers for one digit: for its style, and two for each of at most 20 points."""
 
 
 class _Skeleton(NamedTuple):
-    """A way to write a digit: its points, and how pieces of stroke follow from them, linearly."""
+    """A way to write a digit: its points, and the pieces of its strokes, linear in the points."""
 
     points: Tensor  # (P, 2), x and y
     start: Tensor  # (S, P), where the pieces begin
@@ -114,7 +114,7 @@ def digits(split: str, store: Store) -> Images:
     if store.data_dir is not None:
         raise ValueError(
             f"digits are drawn by the program and need no data_dir, got {store.data_dir}: "
-            "for a folder of pictures choose the set folder, or the recipe pictures"
+            "for a folder of pictures choose the data set folder, or the recipe pictures"
         )
     index = torch.arange(_COUNT[split])
     salt = list(_COUNT).index(split)
@@ -185,7 +185,7 @@ def _skeletons() -> tuple[tuple[_Skeleton, ...], ...]:
 
 
 def _skeleton(strokes: list[Stroke]) -> _Skeleton:
-    """Cut strokes into `_SAMPLES` pieces; a point that two strokes share moves them both."""
+    """Cut strokes into `_SAMPLES` pieces. A point that two strokes share moves both of them."""
     points = list(dict.fromkeys(point for stroke in strokes for point in stroke))
     lengths = [sum(math.dist(*pair) for pair in pairwise(stroke)) for stroke in strokes]
     start, end = [], []
@@ -205,7 +205,7 @@ def _spline(count: int, pieces: int) -> Tensor:
     """(pieces + 1, count): places along the Catmull-Rom curve through `count` points."""
     padded = torch.zeros(count + 2, count, dtype=torch.float64)
     padded[1:-1] = torch.eye(count)
-    padded[0, 0], padded[0, 1] = 2.0, -1.0  # beyond its ends a stroke goes straight on
+    padded[0, 0], padded[0, 1] = 2.0, -1.0  # beyond its ends a stroke continues straight
     padded[-1, -1], padded[-1, -2] = 2.0, -1.0
     at = torch.linspace(0, count - 1, pieces + 1, dtype=torch.float64)
     first = at.long().clamp(max=count - 2)

@@ -1,8 +1,8 @@
-"""Fetching a file of a public data set once, so that it is complete and the right one, or absent.
+"""Fetch a file of a public data set once, so that it is complete and the right one, or absent.
 
-The bytes go to a temporary file beside the target, which takes the target's place only after its
+The bytes go to a temporary file beside the target. It takes the target's place only after its
 length and SHA-256 have been checked. Any number of processes may fill one cache: each writes its
-own temporary file, and whoever comes last puts an equal one in place.
+own temporary file, and the last one to finish puts an identical file in place.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from drawnet.data.images import DataError
 from drawnet.progress import Progress
 
 TIMEOUT = 10.0
-"""Seconds without an answer after which a server counts as out of reach."""
+"""Seconds without an answer after which a server counts as unreachable."""
 
 CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the net: where it is and what it must be."""
+    """A file on the net: where it is, and the hash and size that it must have."""
 
     url: str
     sha256: str
@@ -38,11 +38,11 @@ class Remote:
 
 
 def fetch(remote: Remote, target: Path, progress: Progress | None = None) -> None:
-    """Download into `target`; whatever goes wrong, no half file is left under that name.
+    """Download into `target`. Whatever goes wrong, no half file is left under that name.
 
     Raises:
-        DataError: No network, a wrong length or SHA-256, or a folder that cannot be written to;
-            says how to get the file by hand.
+        DataError: No network, a wrong length or SHA-256, or a folder that cannot be written to.
+            Says how to get the file by hand.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def fetch(remote: Remote, target: Path, progress: Progress | None = None) -> Non
 def _receive(remote: Remote, write: Callable[[bytes], object], progress: Progress | None) -> None:
     digest, done = hashlib.sha256(), 0
     with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as answer:
-        # One byte more than expected is asked for, so that too long an answer shows, however long.
+        # Ask for one byte more than expected, to notice an answer that is too long, however long.
         while chunk := answer.read(min(CHUNK, remote.size + 1 - done)):
             write(chunk)
             digest.update(chunk)
@@ -87,7 +87,7 @@ def _receive(remote: Remote, write: Callable[[bytes], object], progress: Progres
 
 
 def check(path: Path, remote: Remote) -> None:
-    """Demand that a file is the published one, to the byte."""
+    """Raise a `DataError` unless a file is the published one, to the byte."""
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,9 @@
-"""A folder of a person's own pictures.
+"""A folder of your own pictures.
 
-Pictures of any size and mode, in the folder or below it, are brought to one size. Where every
-picture lies in a sub-folder, the names of the sub-folders are its classes. Eight pictures in ten
-are for training, one for validation, one for testing, chosen by a hash of the file's name, so that
-adding or removing pictures moves none of the others.
+Pictures of any size and mode, in the folder or below it, are brought to one size. If every picture
+lies in a subfolder, the names of the subfolders are the classes. Eight pictures in ten are for
+training, one for validation and one for testing. A hash of the file's path below the folder
+decides, so adding or removing pictures moves none of the others.
 """
 
 import hashlib
@@ -39,18 +39,18 @@ def folder(
     """The pictures (PNG, JPEG, WebP) in the folder `data_dir`.
 
     Args:
-        size: Height and width they are brought to, in pixels, 1 to 1024: one number for both, or
+        size: Height and width to bring them to, in pixels, 1 to 1024: one number for both, or
             [height, width].
-        fit: "crop" keeps proportions and the largest part of that shape around the middle;
-            "stretch" keeps everything.
+        fit: "crop" keeps the proportions, and cuts out the largest part of that shape around the
+            middle; "stretch" keeps everything.
         channels: 1 for grey, 3 for colour.
-        binarize: Every number 0 or 1, drawn afresh at each use; else as intensities.
-        skip_broken: Go on without pictures that cannot be read, each with a warning in the log;
-            otherwise the first one is an error.
-        megapixels: More than so many in one picture count as broken, and are not decoded.
+        binarize: Draw every number as 0 or 1, afresh at each use; otherwise keep intensities.
+        skip_broken: Skip pictures that cannot be read, each with a warning in the log; otherwise
+            the first one is an error.
+        megapixels: A picture with more than this counts as broken, and is not decoded.
     """
     if store.data_dir is None:
-        raise ValueError("folder needs the folder with the pictures: name data_dir, or --data-dir")
+        raise ValueError("folder needs the folder with the pictures: give data_dir, or --data-dir")
     sides = [size, size] if isinstance(size, int) else size
     if len(sides) != 2 or any(type(n) is not int or not 1 <= n <= 1024 for n in sides):
         raise ValueError(f"size must be 1 to 1024, or two such numbers, got {size}")
@@ -86,8 +86,8 @@ def folder(
     kept = len(wanted) - broken
     if kept == 0:
         raise DataError(
-            f"{root}: expected readable pictures for the split {split!r}, which one name in ten "
-            f"falls into (eight for 'train'); got none of {len(found)} pictures"
+            f"{root}: expected readable pictures for the split {split!r}, which gets one picture "
+            f"in ten (eight for 'train'), got none of {len(found)} pictures"
         )
 
     view, colours = shown(binarize)
@@ -109,7 +109,7 @@ def folder(
 
 
 def split_of(name: str) -> str:
-    """Where a file belongs, by the hash of its path below the folder."""
+    """The split that a file belongs to, by the hash of its path below the folder."""
     name = unicodedata.normalize("NFC", name)  # macOS spells accents in its own way
     part = int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:8]) % 10
     return {0: "test", 1: "valid"}.get(part, "train")

@@ -1,8 +1,8 @@
 """A split of a data set, held in memory as bytes.
 
 Everything here is small enough to stay on the device for the whole training: 50,000 binary digits
-are 39 MB as `uint8`. What is random about a batch (binarizing afresh, random crops, clutter) is
-therefore no part of the stored set but of how a batch is seen: a `View`, a pure function from the
+are 39 MB as `uint8`. Whatever is random about a batch (binarizing afresh, random crops, clutter) is
+therefore not part of the stored set but of how it is viewed. A `View` is a pure function from the
 stored bytes, the indices asked for and a generator to the images, vectorised, on the device.
 """
 
@@ -18,11 +18,11 @@ View: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, torch.Generator | Non
 """(pixels (N,C,H,W) uint8, labels (N,) | None, index (B,), generator) -> (x, y)."""
 
 BLOCK = 500
-"""So many images are drawn at a time where the same ones are wanted each time."""
+"""How many images are drawn at a time where they must be the same every time."""
 
 
 class DataError(ValueError):
-    """Data that is missing, damaged or not what it should be: says where and what was expected."""
+    """Data is missing, damaged or not what it should be. Says where, and what was expected."""
 
 
 def plain(
@@ -33,15 +33,15 @@ def plain(
 
 
 def unit(pixels: Tensor) -> Tensor:
-    """Intensities 0..255 of any integer type to [0, 1] of torch's default dtype."""
+    """Map intensities 0..255 of any integer type to [0, 1], in torch's default dtype."""
     x = pixels.to(torch.get_default_dtype())
-    return x.div_(x.new_full((), 255))  # by a number, CUDA multiplies by its rounded reciprocal
+    return x.div_(x.new_full((), 255))  # by a float, CUDA would multiply by its rounded reciprocal
 
 
 def check_are_images(images: object) -> None:
-    """Raise a `TypeError` if a set is no `Images`."""
+    """Raise a `TypeError` unless a set is an `Images`."""
     if not isinstance(images, Images):
-        hint = "drawnet.data.from_dataset makes them of a dataset"
+        hint = "drawnet.data.from_dataset makes them from a dataset"
         raise TypeError(f"expected drawnet.data.Images, got {images!r:.100} ({hint})")
 
 
@@ -51,13 +51,13 @@ class Images:
 
     Args:
         pixels: (N, C, H, W) uint8, the images as stored.
-        labels: (N,) int64, 0 .. len(classes) - 1, or None where the set has none.
-        name: Of the set, as given to `load`.
+        labels: (N,) int64, 0 .. len(classes) - 1, or None if the set has none.
+        name: The name of the set, as given to `load`.
         split: "train", "valid" or "test".
         description: One line that says exactly what these images are; every result quotes it.
         classes: The names of the labels, () without labels.
         view: How a batch is made from what is stored.
-        size: (H, W) of the images in a batch where the view changes it.
+        size: (H, W) of the images in a batch, if the view changes it.
         chosen: (N',) int64, which of the stored images the set consists of; None for all.
     """
 
@@ -72,10 +72,10 @@ class Images:
     chosen: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no images, or no labels of them.
+        """Refuse pixels or labels of the wrong shape or type.
 
         Raises:
-            DataError: Saying what was expected and what came.
+            DataError: Says what was expected and what it got.
         """
         pixels, labels = self.pixels, self.labels
         if pixels.dim() != 4 or pixels.dtype != torch.uint8:
@@ -107,7 +107,8 @@ class Images:
     def subset(self, index: Tensor) -> "Images":
         """Some of the images, each as it is in the whole set.
 
-        All stay stored: a view may make an image out of several, or by its place in the set.
+        All images stay stored: a view may make an image out of several, or use its place in the
+        set.
 
         Args:
             index: (N',) int64, which images and in what order.
@@ -116,13 +117,13 @@ class Images:
         return replace(self, chosen=index if self.chosen is None else self.chosen[index])
 
     def for_classes(self, number: int) -> "Images":
-        """The images with the labels that a network of so many classes is told.
+        """The images with the labels that a network with so many classes is given.
 
         Args:
-            number: Of classes; 0 leaves out the labels.
+            number: How many classes; 0 leaves out the labels.
 
         Raises:
-            DataError: There are no labels, or they are of another number of classes.
+            DataError: There are no labels, or the number of classes is different.
         """
         if number == 0:
             return replace(self, labels=None, classes=())
@@ -136,7 +137,7 @@ class Images:
 
         Args:
             index: (B,) int64, each in 0 .. N - 1.
-            generator: The source of everything random about the batch, on any device; None is
+            generator: The source of everything random about the batch, on any device; None means
                 torch's global one. Two calls with generators in the same state agree to the bit.
 
         Returns:
@@ -151,13 +152,13 @@ class Images:
     def in_order(
         self, batch_size: int, seed: int
     ) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
-        """All images, and a generator with each batch for what else is random about it.
+        """All images in batches, each with a generator for whatever else is random about it.
 
         What is random about the images is drawn for `BLOCK` of them at a time, so that it depends
-        on the seed and their places alone. The generator depends on where a batch begins, too.
+        only on the seed and their places. The generator also depends on where the batch begins.
 
         Args:
-            batch_size: Images at a time, >= 1; there are never more than `BLOCK`.
+            batch_size: Images per batch, >= 1; there are never more than `BLOCK`.
             seed: >= 0. Neighbouring seeds have nothing in common.
 
         Raises:

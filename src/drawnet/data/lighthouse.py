@@ -1,4 +1,4 @@
-"""A picture that the program paints, to look at where nobody brought one of their own."""
+"""A picture that the program paints, for those who have not brought one of their own."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 
 def lighthouse() -> Image.Image:
-    """A lighthouse at sunset, with much to look at: 240 x 180 pixels, in colour."""
+    """A lighthouse at sunset, with a lot to look at: 240 x 180 pixels, in colour."""
     width, height, fine = 240, 180, 3
     rows = np.linspace(0, 1, height * fine)[:, None]
     columns = np.linspace(0, 1, width * fine)[None, :]

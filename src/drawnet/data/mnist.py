@@ -1,8 +1,8 @@
 """MNIST, Fashion-MNIST and KMNIST: grey 28 x 28 images of ten classes, in idx files.
 
 An idx file is a big-endian header (two zero bytes, 8 for `uint8`, the number of dimensions, then
-each dimension in four bytes) and the bytes themselves. The sets hold 60,000 images to train on and
-10,000 to test on; as is usual, the last 10,000 of the former are kept for validation.
+each dimension in four bytes) and the bytes themselves. Each set has 60,000 training images and
+10,000 test images. As is usual, the last 10,000 training images are kept for validation.
 """
 
 import struct
@@ -67,7 +67,7 @@ _CLOTHES = (
 )
 _KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
-# The three sets share their file names, so the first labels of a file must not be another set's.
+# The three sets share their file names, so a file with the first labels of another set is refused.
 _FIRST_LABELS = {
     (5, 0, 4, 1, 9, 2, 1, 3, 1, 4): "mnist",
     (7, 2, 1, 0, 4, 1, 4, 9, 5, 9): "mnist",
@@ -81,8 +81,8 @@ def mnist(
 ) -> Images:
     """MNIST: 50,000 / 10,000 / 10,000 handwritten digits, grey, or binarized afresh at each use.
 
-    With `include_valid` those to train on are all 60,000: for a last training, whose settings were
-    found before on the others. Its validation then is of digits that it has learned.
+    With `include_valid`, the training set is all 60,000. This is for a last training, with settings
+    that were found without it. Validation is then on digits that the network has learned.
     """
     return _load("mnist", split, store, _DIGITS, binarize, include_valid)
 

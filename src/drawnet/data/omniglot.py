@@ -2,8 +2,8 @@
 
 The original drawings are 105 x 105 one-bit images in zip files, twenty of each character by twenty
 people. They are read without unpacking; a pixel becomes the share of ink in the area it covers.
-The background set is for training, but for the last two drawers of each character, who are for
-validation; the evaluation set is for testing.
+The background set is for training, except for the last two drawings of each character, which are
+for validation. The evaluation set is for testing.
 
 Published likelihoods are measured on another version, `omniglot_burda`.
 """
@@ -41,8 +41,8 @@ _HELD_OUT = ("_19.png", "_20.png")
 def omniglot(split: str, store: Store, *, binarize: bool = False) -> Images:
     """OMNIGLOT from its original zips, ink = 1, grey, or binarized afresh at each use.
 
-    Where the full background set is missing but `images_background_small1.zip` or `..._small2.zip`
-    is there, these are taken together, and the description says so.
+    If the full background set is missing, `images_background_small1.zip` and `..._small2.zip`, or
+    whichever of them is there, are used instead, and the description says so.
     """
     paths = _zips(split, store)
     drawings: dict[str, np.ndarray] = {}

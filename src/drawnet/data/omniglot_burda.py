@@ -1,7 +1,7 @@
 """The 28 x 28 version of OMNIGLOT that likelihoods are published on (Burda et al., 2015).
 
 One MATLAB file, `chardata.mat`, with the images as columns of matrices of intensities in [0, 1].
-The last 1,345 of the images to train on are kept for validation, as is usual.
+The last 1,345 training images are kept for validation, as is usual.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Decoding pictures that anybody may have made.
+"""Decode pictures that anybody may have made.
 
-A file of 140 kB can hold 144 megapixels, so the size is looked at before anything is decoded, and
+A file of 140 kB can hold 144 megapixels, so the size is checked before anything is decoded, and
 only PNG, JPEG and WebP are tried at all. Whatever mode a picture comes in (palette, CMYK, 16 bit,
-transparent) it leaves as 8-bit grey or RGB.
+transparent), it leaves as 8-bit grey or RGB.
 """
 
 import warnings
@@ -17,9 +17,9 @@ from drawnet.data.images import DataError
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MEGAPIXELS = 4.0
-"""The most in a picture that a stranger sends."""
+"""The most that a stranger's picture may have."""
 PHOTO_MEGAPIXELS = 100.0
-"""The most in one of the user's own: no camera's photo is refused."""
+"""The most that the user's own picture may have: no camera's photo is refused."""
 
 
 def decode(
@@ -28,7 +28,7 @@ def decode(
     """The picture in a file, upright, in mode L (1 channel) or RGB (3 channels).
 
     Raises:
-        DataError: Names `where`; the file is no picture, is damaged, or holds too many pixels.
+        DataError: The file is not a picture, is damaged, or has too many pixels. Names `where`.
     """
     try:
         with warnings.catch_warnings():
@@ -50,8 +50,8 @@ def decode(
 
 
 def repaint(image: Image.Image, channels: int) -> Image.Image:
-    """A picture of any mode as L (1 channel) or RGB (3 channels), its transparency over white."""
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion would clip the high
+    """A picture of any mode as L (1 channel) or RGB (3 channels), over white if transparent."""
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip high values
         values = np.asarray(image).clip(0, 0xFFFF)
         clear = values == image.info.get("transparency", -1)
         values = np.where(clear, 0xFF, values >> 8)

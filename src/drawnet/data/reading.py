@@ -1,7 +1,7 @@
-"""Reading files that may be damaged or hostile, in bounded memory.
+"""Read files that may be damaged or hostile, in bounded memory.
 
 A reader says how many bytes it wants and gets exactly those, or a `DataError` that names the file,
-what was expected and what came. Nothing is allocated on the word of a header alone.
+what was expected and what it got. No header is trusted for how much memory to allocate.
 """
 
 import gzip
@@ -51,6 +51,6 @@ def exactly(stream: Readable, count: int, path: Path, what: str) -> bytearray:
 
 
 def ended(stream: Readable, path: Path, what: str) -> None:
-    """Demand that nothing follows."""
+    """Raise a `DataError` if anything follows."""
     if stream.read(1):
         raise DataError(f"{path}: expected the end of the file after {what}, got more bytes")

@@ -1,6 +1,6 @@
 """Scenes made of MNIST digits: one in clutter, to be classified, or two, to be generated.
 
-Digits stay in the split that they come from, distractors too.
+All digits of a scene, distractors included, come from its own split.
 """
 
 from dataclasses import replace
@@ -33,14 +33,14 @@ def cluttered_mnist(
         distractors: How many pieces of digits, 0 to 1000.
         piece: Their height and width in pixels, 1 to 28.
         warp: How much the digits of the training split, and of no other, are turned, sheared and
-            scaled at random, 0 to 0.5: the four numbers of a linear map depart from the identity
-            by at most that. Not the paper's; results must say so.
+            scaled at random, 0 to 0.5: each of the four numbers of a linear map differs from the
+            identity by at most this. The paper does not do this; results must say so.
         elastic: How much the same digits are bent at random, 0 to 5: the points of a coarse lattice
-            are displaced by at most that many pixels, the others smoothly with them (Simard et al.,
-            2003). Not the paper's either.
-        fixed: Every digit has the same place and clutter for ever, as in a set that was written
-            to disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the
-            error of a classifier, so results say which it was.
+            are displaced by at most this many pixels, and the others smoothly with them (Simard et
+            al., 2003). The paper does not do this either.
+        fixed: Every digit always has the same place and clutter, as in a set that was written to
+            disk; otherwise they are drawn afresh at each use. Fresh clutter about halves the error
+            of a classifier, so results say which it was.
         include_valid: Train on all 60,000 digits; see `drawnet.data.mnist`.
     """
     _check_size(size)
@@ -77,13 +77,13 @@ def cluttered_mnist(
 
 
 def two_digits(split: str, store: Store, *, size: int = 60, fixed: bool = False) -> Images:
-    """Two digits of MNIST at random places of a black square, added and clipped.
+    """Two digits of MNIST at random places in a black square, added and clipped.
 
-    A scene's index says which digit is one of the two; the other is drawn from the whole split.
+    A scene's index decides one of the two digits; the other is drawn from the whole split.
 
     Args:
         size: Height and width of a scene, in pixels, 28 to 1024.
-        fixed: Every index stands for the same scene for ever; otherwise the other digit and both
+        fixed: Every index always stands for the same scene; otherwise the other digit and both
             places are drawn afresh at each use.
     """
     _check_size(size)

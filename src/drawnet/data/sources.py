@@ -51,11 +51,11 @@ def load(
     Args:
         name: One of `SOURCES`.
         split: "train", "valid" or "test".
-        data_dir: The folder with the files, either directly or in a folder of the set's name. By
-            default the folder that the environment variable DRAWNET_DATA names, then the cache of
-            the user, then a download into that cache.
+        data_dir: The folder with the files, either directly or in a subfolder with the set's name.
+            By default the folder that the environment variable DRAWNET_DATA names, then the user's
+            cache, then a download into that cache.
         progress: Called as `progress(what, done, total)` during long work.
-        options: Those of the set; `help(SOURCES[name])` tells them.
+        options: The options of the set; `help(SOURCES[name])` lists them.
 
     Raises:
         ValueError: An unknown name, split or option, or a value out of range.
@@ -71,7 +71,7 @@ def load(
 
 
 def _check(name: str, options: dict[str, Any]) -> None:
-    """Options come from recipes and command lines: their names and types are checked here."""
+    """Check the names and types of options, which come from recipes and command lines."""
     known = {
         parameter.name: parameter.annotation
         for parameter in inspect.signature(SOURCES[name]).parameters.values()

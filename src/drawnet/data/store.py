@@ -1,4 +1,4 @@
-"""Where the files of a data set are: a folder that was named, or the user's cache."""
+"""Where the files of a data set are: in a given folder, or in the user's cache."""
 
 import os
 from dataclasses import dataclass
@@ -20,8 +20,9 @@ class Store:
     """Where to look for files, and whom to tell about long work.
 
     Args:
-        data_dir: The only folder to look in; nothing is downloaded then. None: the folder that
-            the environment variable DRAWNET_DATA names, then the cache, then the net.
+        data_dir: The only folder to look in; nothing is downloaded then. If None, look in the
+            folder that the environment variable DRAWNET_DATA names, then in the cache, then
+            download.
         progress: Called now and then during downloads and preparations.
     """
 
@@ -49,7 +50,7 @@ class Store:
         """A file of the set, as it is or gzipped, downloaded into the cache if need be.
 
         Args:
-            what: The file's name for people, where more than the one file would do.
+            what: What an error says is missing, if another file would do as well.
         """
         path = self.locate(name, filename)
         if path is not None:

@@ -5,8 +5,8 @@ higher, cut out and resized to 64 x 64; training sees 54 x 54 crops at random pl
 and testing those in the middle. A set comes as folders `train`, `extra` and `test`, each with
 pictures `1.png`, `2.png`, ... and their boxes in `digitStruct.mat`, which is an HDF5 file.
 
-Reading a quarter of a million pictures and their boxes can take an hour, so what was prepared once
-is kept in the user's cache as one array of bytes, which later runs map into memory.
+Reading a quarter of a million pictures and their boxes can take an hour, so the prepared pictures
+are kept in the user's cache as one array of bytes, which later runs map into memory.
 """
 
 import hashlib
@@ -48,9 +48,9 @@ class _Number(NamedTuple):
 def svhn(split: str, store: Store) -> Images:
     """House numbers in colour, 54 x 54, without labels.
 
-    Every fiftieth picture of `train` and `extra` is for validation (the paper has 231,053 and
-    4,701 of them, chosen it does not say how). Numbers of more than five digits are left out, as
-    are pictures that are listed but not there; the description counts what remains.
+    Every fiftieth picture of `train` and `extra` is for validation. (The paper trains on 231,053
+    and validates on 4,701 of them, and does not say how it chose.) Numbers of more than five digits
+    are left out, as are pictures that are listed but missing. The description says how many remain.
     """
     parts = _parts(("test",) if split == "test" else ("train", "extra"), store)
     prepared = _prepared(parts, store)
@@ -73,7 +73,7 @@ def svhn(split: str, store: Store) -> Images:
 
 
 def _parts(names: tuple[str, ...], store: Store) -> list[Path]:
-    """The folders of those names that there are; the first is needed."""
+    """The folders of these names that exist; the first must."""
     found = [store.locate("svhn", f"{name}/digitStruct.mat") for name in names]
     if found[0] is None:
         raise store.missing("svhn", f"{names[0]}/digitStruct.mat", _BY_HAND)
@@ -81,7 +81,7 @@ def _parts(names: tuple[str, ...], store: Store) -> list[Path]:
 
 
 def _prepared(parts: list[Path], store: Store) -> np.ndarray:
-    """(N, 3, 64, 64) bytes, mapped from the cache, where they are put if need be."""
+    """(N, 3, 64, 64) bytes, mapped from the cache; they are put there first if need be."""
     state = [
         (str(part.resolve()), sum(1 for _ in part.glob("*.png")), boxes.st_size, boxes.st_mtime_ns)
         for part in parts
@@ -140,7 +140,7 @@ def cut_out(number: _Number) -> np.ndarray:
 
 
 def read_boxes(part: Path, store: Store) -> list[_Number]:
-    """The pictures in a folder with the boxes around their digits, of at most five digits each."""
+    """The pictures in a folder that have at most five digits, with the boxes around these."""
     path = part / "digitStruct.mat"
     try:
         import h5py

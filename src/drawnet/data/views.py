@@ -1,9 +1,9 @@
 """What is random about a batch: views of stored images, vectorised on the device of the set.
 
 All randomness enters as uniform numbers, one row for each image of the batch, from one of two
-sources: `fresh` asks the generator and differs at every use; `fixed` is a function of the image's
-index and therefore the same for ever, on every machine. Images are composed as integers, so that
-the order in which a device adds them cannot show in the result.
+sources. `fresh` asks the generator and differs at every use; `fixed` is a function of the image's
+index and is therefore always the same, on every machine. Images are composed as integers, so that
+the order in which a device adds them cannot affect the result.
 """
 
 from collections.abc import Callable
@@ -48,14 +48,14 @@ def _mix(x: _Integers) -> _Integers:
 
 
 def below(chances: Tensor, count: int) -> Tensor:
-    """Uniform numbers in [0, 1) to uniform integers 0 .. count - 1, int64."""
+    """Map uniform numbers in [0, 1) to uniform integers 0 .. count - 1, int64."""
     return (chances * count).long()
 
 
 def binarized(
     pixels: Tensor, labels: Tensor | None, index: Tensor, generator: Generator | None
 ) -> Batch:
-    """Every pixel 1 with the probability of its intensity, drawn afresh at each use."""
+    """Every pixel is 1 with its intensity as the probability, drawn afresh at each use."""
     grey = pixels[index]
     chances = fresh(index, grey[0].numel(), generator).view(grey.shape)
     x = (chances * 255 < grey).to(torch.get_default_dtype())
@@ -63,7 +63,7 @@ def binarized(
 
 
 def shown(binarize: bool) -> tuple[View, str]:
-    """How grey images are seen, with the words for their description."""
+    """The view of grey images, and the words for it in their description."""
     if binarize:
         return binarized, "binarized afresh at each use (dynamic)"
     return plain, "grey"
@@ -101,9 +101,9 @@ def cluttered(
     elastic: float = 0.0,
     chances: Chances,
 ) -> Batch:
-    """Each image at a random place of a black `size` x `size` canvas strewn with pieces of others.
+    """Each image at a random place on a black `size` x `size` canvas strewn with pieces of others.
 
-    The generator of the cluttered MNIST of Mnih et al. (2014): `distractors` images are drawn with
+    This is the cluttered MNIST of Mnih et al. (2014): `distractors` images are drawn with
     replacement from the whole set (the target itself may be among them), a `piece` x `piece` crop
     of each is added at a random place, and the sum is clipped; the digit is then added on top and
     the sum clipped again. With `warp` or `elastic` the digit is `warped` first. Grey images only.
@@ -132,19 +132,19 @@ def cluttered(
 
 
 LATTICE = 5
-"""So many points across and down carry the displacements that bend an image."""
+"""How many points, both across and down, carry the displacements that bend an image."""
 WARP_CHANCES = 4 + 2 * LATTICE**2
-"""So many uniform numbers decide how an image is `warped`."""
+"""How many uniform numbers decide how an image is `warped`."""
 
 
 def warped(pixels: Tensor, chances: Tensor, warp: float, elastic: float) -> Tensor:
     """Each image turned, sheared and scaled about its middle, then bent, and rounded.
 
-    What is seen at p from the middle was at (I + M) p + d(p) before. Each of the four numbers of M
-    is uniform within +-`warp`. The displacements d are those of Simard et al. (2003) but for how
-    they are made smooth: uniform within +-`elastic` pixels, down and across, at the points of a
-    `LATTICE` that spans the image, and bicubic between. Between pixels intensities are
-    bilinear, and beyond the border 0.
+    With p counted from the middle, what is now at p was at (I + M) p + d(p) before. Each of the
+    four numbers of M is uniform within +-`warp`. The displacements d are those of Simard et al.
+    (2003), except for how they are made smooth: they are uniform within +-`elastic` pixels, down
+    and across, at the points of a `LATTICE` that spans the image, and bicubic in between.
+    Intensities are bilinear between pixels, and 0 beyond the border.
 
     Args:
         pixels: (B, C, H, W) bytes.
@@ -177,7 +177,7 @@ def two_images(
     size: int,
     chances: Chances,
 ) -> Batch:
-    """Each image and another, drawn from the whole set, at random places of a black canvas.
+    """Each image and another, drawn from the whole set, at random places on a black canvas.
 
     Intensities are added and clipped to at most 1. No labels. Grey images only.
     """
@@ -196,7 +196,7 @@ def paste(canvas: Tensor, patches: Tensor, top: Tensor, left: Tensor) -> Tensor:
     Args:
         canvas: (B, H, W) integers, contiguous.
         patches: (B, K, h, w) integers.
-        top, left: (B, K) int64, where the upper left corners come to lie.
+        top, left: (B, K) int64, where the upper left corners go.
     """
     height, width = patches.shape[2:]
     rows = top[:, :, None, None] + torch.arange(height, device=canvas.device)[:, None]
