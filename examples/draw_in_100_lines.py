@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 def filterbank(g: Tensor, delta: Tensor, sigma2: Tensor, n: int, length: int) -> Tensor:
     i, a = (torch.arange(1, m + 1, device=g.device) for m in (n, length))  # both count from 1
-    mu = g + (i - n / 2 - 0.5) * delta  # (19) (20) where the n filters stand, in pixels
+    mu = g + (i - n / 2 - 0.5) * delta  # (19) (20) where the n filters are, in pixels
     distance = (a - mu[..., None]) ** 2 / (2 * sigma2[..., None])
     return torch.softmax(-distance, -1)[:, None]  # (25) (26) exp(-distance) / Z, but never 0 / 0
 
@@ -71,7 +71,7 @@ class DRAW(nn.Module):
         self.patch = nn.Linear(dec_size, c * (write_size**2 if write_size else h * w))
         if read_size:
             self.read_window = window(dec_size, read_size, max(h, w), 0.5, 1.0)
-        if write_size:  # 1 / gamma = delta^2: filters spread a patch thin, this makes up for it
+        if write_size:  # 1 / gamma = delta^2, because the filters spread a patch thin
             delta = (max(h, w) - 1) / max(write_size - 1, 1)
             self.write_window = window(dec_size, write_size, max(h, w), 1.0, delta**-2)
         self.canvas = nn.Parameter(torch.zeros(image_shape))  # the initial states are learned
