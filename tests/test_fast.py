@@ -72,7 +72,7 @@ def test_a_glimpse_computed_again_has_the_same_gradient(products: Literal["fp32"
     accelerate(model, compile="off", products=products)
     plain = numbers(model)
     said = accelerate(model, compile="off", products=products, recompute=True)
-    assert said[-1] == "each glimpse computed again in backward, for less memory"
+    assert said[-1] == "each glimpse computed again in the backward pass, for less memory"
     assert worst(numbers(model), plain) < 1e-14
     with torch.no_grad():
         canvas = model(images(), noise=noise()).canvas

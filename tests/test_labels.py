@@ -65,7 +65,7 @@ def test_images_are_completed_as_of_their_class() -> None:
     torch.testing.assert_close(done.bound, same.bound)
     done = complete(model, x, known, y=Y, generator=seeded(1), **options)
     assert torch.equal(done.trace.y, Y.repeat_interleave(2))
-    with pytest.raises(ValueError, match="y must say which of 4 classes"):
+    with pytest.raises(ValueError, match="y must give the class of each image, one of 4"):
         complete(model, x, known)
 
 
@@ -102,7 +102,7 @@ def test_labels_take_no_room_where_there_are_none() -> None:
 @pytest.mark.parametrize(
     ("classes", "y", "message"),
     [
-        (CLASSES, None, "y must say which of 4 classes each image is of, got None"),
+        (CLASSES, None, "y must give the class of each image, one of 4, got None"),
         (CLASSES, Y[:-1], r"y must be int64 labels \(5,\), got torch.int64 \(4,\)"),
         (CLASSES, Y.double(), r"y must be int64 labels \(5,\), got torch.float64 \(5,\)"),
         (CLASSES, Y + 1, "y must be labels from 0 to 3, got 1 to 4"),
@@ -178,5 +178,5 @@ def test_the_likeliest_label_has_the_highest_bound() -> None:
     asked, same = seeded(5), seeded(5)
     of_longer = likeliest_labels(long, x, generator=asked)
     assert torch.equal(likeliest_labels(model, x, generator=same, glimpses=T + 3), of_longer)
-    with pytest.raises(ValueError, match="model must draw by class, got one of no classes"):
+    with pytest.raises(ValueError, match="model must draw by class, got one without classes"):
         likeliest_labels(told(model, 0), x)

@@ -104,5 +104,5 @@ def test_weights_of_the_hub_can_be_those_of_one_revision(
     DRAW.from_pretrained("someone/draw")
     DRAW.from_pretrained("someone/draw", revision="v2")
     assert asked == [("someone/draw", None), ("someone/draw", "v2")]
-    with pytest.raises(WeightsError, match="a revision is of a repository of the hub, got v2"):
+    with pytest.raises(WeightsError, match="only a repository of the hub has a revision, got v2"):
         DRAW.from_pretrained(tmp_path, revision="v2")

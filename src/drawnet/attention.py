@@ -3,11 +3,11 @@
 An N x N grid of two-dimensional Gaussian filters lies on an image of ``height`` x ``width`` pixels.
 Five numbers place it: the centre (g_x, g_y), the stride delta between neighbouring filters, the
 width sigma of each filter, and the intensity gamma. A small stride reads a small part of the image
-in detail, a large one reads all of it coarsely, and the whole is differentiable in all five: unlike
-a crop, it can be learned by gradient descent; unlike bilinear sampling, its gradient reaches beyond
-the four nearest pixels.
+in detail; a large one reads all of it coarsely. The result is differentiable in all five numbers.
+So unlike a crop, the grid can be learned by gradient descent; and unlike bilinear sampling, its
+gradient reaches beyond the four nearest pixels.
 
-A two-dimensional Gaussian is separable, so the grid is two small matrices, the *filterbanks* F_x
+A two-dimensional Gaussian is separable, so the grid is two small matrices, the *filter banks* F_x
 (N x width) and F_y (N x height), and reading and writing are matrix products:
 
     read(x)  = gamma F_y x F_x^T                                                       (27)
@@ -46,7 +46,7 @@ class Window(NamedTuple):
         sigma: Standard deviation of every filter, in pixels, > 0.
         gamma: Intensity, > 0: `read` multiplies by it and `write` divides by it.
 
-    Each is a tensor of shape ``(B,)``, one window an image; in a `drawnet.Trace`, ``(T, B)``.
+    Each is a tensor of shape ``(B,)``, one window per image; in a `drawnet.Trace`, ``(T, B)``.
     """
 
     g_y: Tensor
@@ -56,7 +56,7 @@ class Window(NamedTuple):
     gamma: Tensor
 
     def at(self, t: int) -> "Window":
-        """The windows of glimpse t, counted from 0, out of those of a trace."""
+        """The windows of glimpse t of a trace, counted from 0."""
         return Window(*(number[t] for number in self))
 
 
@@ -66,20 +66,20 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
         g_x   = (width  + 1) / 2 (g~_X + 1)        g_y = (height + 1) / 2 (g~_Y + 1)
         delta = (max(height, width) - 1) / (N - 1) delta~
 
-    counted from pixel 1 as in the paper; the centres returned count from pixel 0. Zeros give the
-    grid whose outermost filters sit on the first and the last pixel of the longer side. With
-    ``size=1`` there is no stride, and delta is what it is for ``size=2``.
+    counted from pixel 1 as in the paper; the centres returned count from pixel 0. Five zeros give
+    the grid whose outermost filters sit on the first and the last pixel of the longer side. With
+    ``size=1`` there is no stride, and delta is what it would be for ``size=2``.
 
     Args:
         params: (g~_X, g~_Y, log sigma^2, log delta~, log gamma), in the paper's order. Any finite
-            value will do: the centre is clamped to +-`CENTRE_LIMIT`, the three logarithms to
+            values are allowed: the centre is clamped to +-`CENTRE_LIMIT`, the three logarithms to
             +-`LOG_LIMIT`.
         size: N, the number of filters along each side, >= 1.
-        height: B of the paper, in pixels.
-        width: A of the paper, in pixels.
+        height: Height of the image in pixels, the paper's B.
+        width: Width of the image in pixels, the paper's A.
 
     Returns:
-        The window, in single precision where ``params`` has less: half precision cannot tell
+        The window, in single precision if ``params`` has less: half precision cannot tell
         neighbouring pixels of a large image apart.
 
     Raises:
@@ -89,8 +89,8 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
         raise ValueError(f"params must be (..., 5), got {tuple(params.shape)}")
     _check_size(size)
     (params,) = _single(params)
-    # Numbers keep a dimension until the end: torch's forward-mode derivative of a float times a
-    # tensor without dimensions is of another type.
+    # The numbers keep a dimension until the end: torch's forward-mode derivative of a float times a
+    # tensor without dimensions has another type.
     x, y = params[..., :2].clamp(-CENTRE_LIMIT, CENTRE_LIMIT).split(1, -1)
     log_sigma2, log_delta, log_gamma = params[..., 2:].clamp(-LOG_LIMIT, LOG_LIMIT).split(1, -1)
     numbers = (
@@ -106,7 +106,7 @@ def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int
 def params(window: Window, size: int, height: int, width: int) -> Float[Tensor, "*batch 5"]:
     """The five numbers that give a window: the inverse of `window`.
 
-    What the last layer of a network needs as its bias, for that window to be its first.
+    Use them as the bias of a network's last layer to make this window its first one.
 
     Args:
         window: Where the grid lies, in pixels from 0.
@@ -135,12 +135,12 @@ def params(window: Window, size: int, height: int, width: int) -> Float[Tensor, 
 def middle(delta: float, height: int, width: int, gamma: float = 1.0) -> Window:
     """A window in the middle of an image, with filters half as wide as their stride.
 
-    So they see what lies between their centres, too: a window to begin with.
+    The filters also see what lies between their centres, so this is a good window to start with.
 
     Args:
         delta: Stride, in pixels, > 0.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
         gamma: Intensity, > 0.
 
     Returns:
@@ -161,18 +161,18 @@ def filterbank(
         mu^i    = centre + (i - (N - 1) / 2) delta            i = 0 .. N - 1
         F[i, a] = exp(-(a - mu^i)^2 / 2 sigma^2) / Z^i        sum_a F[i, a] = 1
 
-    The quotient is computed as a softmax over the pixels a, which is the same number and never
-    0 / 0: however far off the image a filter lies, its row is finite and sums to 1.
+    The quotient is computed as a softmax over the pixels a, which gives the same number and is
+    never 0 / 0: however far off the image a filter lies, its row is finite and sums to 1.
 
     Args:
         centre: Centre of the grid along this axis, in pixels from 0.
         delta: Stride, in pixels.
-        sigma: Standard deviation, in pixels, raised to `MIN_SIGMA` where it is less.
+        sigma: Standard deviation, in pixels, raised to `MIN_SIGMA` if it is less.
         size: N, the number of filters.
         length: Number of pixels along this axis.
 
     Returns:
-        The filters, in single precision where the numbers have less, as in `window`.
+        The filters, in single precision if the arguments have less, as in `window`.
 
     Raises:
         ValueError: If ``size`` is less than 1.
@@ -201,12 +201,12 @@ def read(
 
     Args:
         x: Images. The same filters serve every channel.
-        window: One window an image. Both broadcast: windows of shape ``(K, B)`` are K glimpses of
-            each of B images.
+        window: One window per image. Images and windows broadcast: windows of shape ``(K, B)`` are
+            K glimpses of each of B images.
         size: N, the side of the glimpse.
 
     Raises:
-        ValueError: If the images are no floating-point numbers, or have no channels.
+        ValueError: If the images are not floating point, or have no channels.
     """
     _check_floating("x", x)
     if x.dim() < 3:
@@ -220,16 +220,16 @@ def read(
 def write(
     patch: Float[Tensor, "*batch channels size size"], window: Window, height: int, width: int
 ) -> Float[Tensor, "*batch channels {height} {width}"]:
-    """The image that a patch leaves through a window, 1/gamma F_y^T w F_x: equation (29).
+    """The image that a patch makes through a window, 1/gamma F_y^T w F_x: equation (29).
 
     Args:
-        patch: w, what to write: N x N values a channel.
-        window: One window a patch. Both broadcast, as in `read`.
+        patch: w, what to write: N x N values per channel.
+        window: One window per patch. Patches and windows broadcast, as in `read`.
         height: Height of the image, in pixels.
         width: Width of the image, in pixels.
 
     Raises:
-        ValueError: If the patch is not of floating-point numbers, or not square.
+        ValueError: If the patch is not floating point, or not square.
     """
     _check_floating("patch", patch)
     if patch.dim() < 3 or patch.shape[-1] != patch.shape[-2]:
@@ -241,7 +241,7 @@ def write(
 
 
 def _check_floating(name: str, values: Tensor) -> None:
-    """Bytes would turn the filters, which are below 1, into zeros."""
+    """Refuse integers: filters, which are below 1, would become zeros as integers."""
     if not values.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {values.dtype}")
 
@@ -252,5 +252,5 @@ def _check_size(size: int) -> None:
 
 
 def _single(*numbers: Tensor) -> list[Tensor]:
-    """In single precision what has less."""
+    """The numbers, in single precision where they have less."""
     return [each.float() if each.dtype.itemsize < 4 else each for each in numbers]

@@ -9,12 +9,12 @@ Three networks, by the name of their `layers`:
 
 ``"coarse"``, ``"fine"``
     The two networks between which the dynamic capacity network of Almahairi et al. (2016) divides
-    its work, each on its own: a few convolutions, then the maximum over all places, so that where a
-    digit stands makes no difference. The sizes are those of a public reproduction. Batch
-    normalisation, which it has, is left out: without it a network is its parameters alone, and
-    their average over a training is again a network.
+    its work, each on its own: a few convolutions, then the maximum over all places, so that it
+    makes no difference where a digit is. The sizes are those of a public reproduction. Its batch
+    normalisation is left out: without it a network is its parameters alone, and their average over
+    a training is again a network.
 
-All layers but the last are rectified. None of them knows of glimpses.
+All layers but the last are followed by a ReLU. None of the networks has glimpses.
 """
 
 from typing import ClassVar
@@ -33,7 +33,7 @@ class ConvNet(Pretrained):
     """A convolutional network that classifies images.
 
     Attributes:
-        config: Which.
+        config: Which network it is.
         layers: Its layers, in order.
 
     Raises:
@@ -54,7 +54,7 @@ class ConvNet(Pretrained):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start with as much variance in every layer as in the image (He et al., 2015)."""
+        """Initialise with as much variance in every layer as in the image (He et al., 2015)."""
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -74,7 +74,7 @@ class ConvNet(Pretrained):
         return answer
 
     def logits(self, x: Tensor) -> Float[Tensor, "1 batch classes"]:
-        """The same as the only answer, for what expects one after each glimpse."""
+        """The same logits as the only answer, for code that expects one after each glimpse."""
         return self.forward(x)[None]
 
 
@@ -93,7 +93,7 @@ def two(config: ConvNetConfig) -> nn.Sequential:
 
 
 def coarse(config: ConvNetConfig) -> nn.Sequential:
-    """Two convolutions that leave a sixteenth of the places, and the top that decides."""
+    """Two convolutions that leave a sixteenth of the places, then `top`."""
     return nn.Sequential(
         nn.Conv2d(config.image_shape[0], 12, 7, stride=2),
         nn.ReLU(),
@@ -104,7 +104,7 @@ def coarse(config: ConvNetConfig) -> nn.Sequential:
 
 
 def fine(config: ConvNetConfig) -> nn.Sequential:
-    """Five convolutions that leave a sixteenth of the places, and the top that decides."""
+    """Five convolutions that leave a sixteenth of the places, then `top`."""
     return nn.Sequential(
         nn.Conv2d(config.image_shape[0], 24, 3),
         nn.ReLU(),
@@ -123,7 +123,7 @@ def fine(config: ConvNetConfig) -> nn.Sequential:
 
 
 def top(config: ConvNetConfig) -> list[nn.Module]:
-    """What decides, given 24 features at each of many places."""
+    """The layers that classify, given 24 features at each of many places."""
     return [
         nn.Conv2d(24, 96, 4, stride=2),
         nn.ReLU(),
@@ -133,16 +133,16 @@ def top(config: ConvNetConfig) -> list[nn.Module]:
     ]
 
 
-# Each with the least height and width at which the top still has a place to look at.
+# Each with the least height and width at which `top` still has a place to look at.
 _LAYERS = {"two": (two, 10), "coarse": (coarse, 23), "fine": (fine, 26)}
 
 
 @torch.no_grad()
 def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """How many multiplications with addition a network needs to classify one image.
+    """How many multiply-adds a network needs to classify one image.
 
-    Counted are the matrix products and the convolutions as they are run, those of the attention's
-    reading among them; not what is done to each number by itself.
+    This counts the matrix products and the convolutions as they are run, including those with which
+    the attention reads, but no elementwise operations.
 
     Args:
         model: Any network of images.

@@ -1,18 +1,19 @@
 """Checks of images, labels and latents that come from outside.
 
-Shapes and types are always checked. Values are where that costs nothing: not on another device,
-which would have to be waited for, and not while torch traces a program or maps over it.
+Shapes and types are always checked. Values are checked only where that costs nothing: not on
+another device, which would have to be waited for, and not while torch traces or transforms a
+function.
 """
 
 import torch
 from torch import Tensor
 
 SLACK = 1e-4
-"""So far outside [0, 1] a number may lie by rounding."""
+"""How far outside [0, 1] rounding may put a number."""
 
 
 def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    """Refuse what is no batch of images ``(B, *image_shape)`` of a type, with values in [0, 1].
+    """Refuse all but images ``(B, *image_shape)`` of the given type, with values in [0, 1].
 
     Raises:
         ValueError: Saying what was expected and what came.
@@ -26,12 +27,12 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtyp
         raise ValueError(f"x must be of type {dtype}, as the network is, got {x.dtype}")
     if _can_look(x):
         low, high = (end.item() for end in x.aminmax())
-        if low < -SLACK or high > 1 + SLACK:  # what is no number is not refused: training skips it
+        if low < -SLACK or high > 1 + SLACK:  # NaN is not refused: training skips it
             raise ValueError(f"x must have values in [0, 1], got {low:g} to {high:g}")
 
 
 def check_labels(y: Tensor, batch: int, classes: int) -> None:
-    """Refuse what are no labels ``(batch,)``, integers from 0 to ``classes - 1``.
+    """Refuse all but labels ``(batch,)``, integers from 0 to ``classes - 1``.
 
     Raises:
         ValueError: Saying what was expected and what came.
@@ -49,7 +50,7 @@ def check_labels(y: Tensor, batch: int, classes: int) -> None:
 def check_latents(
     noise: Tensor, z: Tensor | None, shape: tuple[int, int, int], dtype: torch.dtype
 ) -> None:
-    """Refuse what is no noise ``(T, B, Z)`` of a type, or no latents of the first glimpses.
+    """Refuse all but noise ``(T, B, Z)`` of the given type, and latents of the first glimpses.
 
     Raises:
         ValueError: Saying what was expected and what came.

@@ -1,27 +1,28 @@
-r"""Classification by attention: the paper's section 4.1, its "Differentiable RAM".
+r"""Classification with attention: section 4.1 of the paper, its "Differentiable RAM".
 
 A recurrent network looks at an image T times, each time through a small window that it chose after
-the look before, and then answers. It is DRAW's encoder with DRAW's reading window, and an answer in
-place of a drawing:
+the look before, and then answers. It is DRAW's encoder with DRAW's read window, and it answers
+instead of drawing:
 
     r_t      = gamma F_y x F_x^T                 with the window W(h_{t-1})         (21) to (27)
     h_t      = RNN(h_{t-1}, r_t)
     p(y | x) = softmax(W(h_T))
 
-Where the recurrent attention model of Mnih et al. (2014), RAM, samples its windows and learns by
-reinforcement, everything here is differentiable and learned by gradient descent.
+The recurrent attention model (RAM) of Mnih et al. (2014) samples its windows and learns by
+reinforcement. Here, everything is differentiable and learned by gradient descent.
 
-The paper leaves three things open, which here are: the five numbers of a window come from the
-network's own state before it; the loss is the cross-entropy of the last answer alone; h_0 and its
-cell are learned, as in DRAW, so that the first window is the same for all images.
+The paper leaves three things open. Here, the five numbers of a window come from the state of the
+network before it; the loss is the cross-entropy of the last answer alone; and h_0 and its cell are
+learned, as in DRAW, so that the first window is the same for all images.
 
-To train it, let the layer `window` learn ten times slower than the rest. Its five numbers are
-linear in hundreds of values of order 1, so a step of Adam that is small for every weight can carry
-a window off the image, where it sees nothing and from where no gradient leads back. That is how
-fast trainings were seen to diverge, with tight clipping and a short memory of Adam's too.
+Train the layer `window` at a tenth of the learning rate of the rest. Its five numbers are linear in
+hundreds of values of order 1, so a step of Adam that is small for every weight can carry a window
+off the image, where it sees nothing and no gradient leads back. Trainings at high learning rates
+were seen to diverge in this way, even with tight clipping or small betas in Adam.
 
 A `Classifier` is anything that gives `logits` of shape ``(T, B, classes)``, an answer after each
-glimpse: what judges answers here serves the networks of `drawnet.baselines` as well.
+glimpse. So the functions here that judge answers also work with the networks of
+`drawnet.baselines`.
 """
 
 import math
@@ -48,7 +49,7 @@ from drawnet.weights import Pretrained
 
 @dataclass(frozen=True, eq=False)
 class Glimpses:
-    """What a classifier saw and answered: facts, time-major.
+    """What a classifier saw and answered. Time is the first dimension.
 
     Attributes:
         logits: Its answer after each glimpse, ``(T, B, classes)``.
@@ -69,11 +70,11 @@ class Products(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a glimpse hands to the next, each ``(B, features)``."""
+    """What a glimpse passes on to the next, each ``(B, features)``."""
 
     h: Tensor
     cell: Tensor
-    window: Tensor  # of the next glimpse
+    window: Tensor  # the five numbers of the next window
     answer: Tensor  # the logits now
 
 
@@ -92,13 +93,13 @@ def step(
 
 
 def state_of(config: ClassifierConfig, products: Products, h: Tensor, cell: Tensor) -> State:
-    """The state, with what is read off h."""
+    """The state, with the window and the answer computed from h."""
     window, answer = products.heads(h).split([5, config.classes], dim=1)
     return State(h, cell, window, answer)
 
 
 class GlimpseClassifier(Pretrained):
-    """A network that classifies an image by a few glimpses of it.
+    """A network that classifies an image from a few glimpses of it.
 
     >>> classifier = GlimpseClassifier(ClassifierConfig(glimpses=4))
     >>> glimpses = classifier(torch.rand(2, 1, 100, 100))
@@ -111,9 +112,9 @@ class GlimpseClassifier(Pretrained):
         window: The five numbers of the next window, linear in h.
         answer: The logits of the classes, linear in h.
         h, cell: The initial states, which are learned.
-        step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
-            see `drawnet.fast`.
-        precision: The type to round the operands of the matrix products to, or None.
+        step: The function that runs one glimpse, from `plain_step`. It may be replaced by a
+            compiled one: see `drawnet.fast`.
+        precision: The type that the operands of the matrix products are rounded to, or None.
     """
 
     Config: ClassVar[type] = ClassifierConfig
@@ -134,18 +135,19 @@ class GlimpseClassifier(Pretrained):
         self.reset_parameters()
 
     def plain_step(self) -> Callable[..., tuple[State, Tensor]]:
-        """The function of one glimpse, `step` with the configuration bound."""
+        """The function that runs one glimpse: `step` with the configuration bound."""
         return partial(step, self.config)
 
     def reset_parameters(self) -> None:
-        """Start with a window that covers the image, and sees what lies between its centres.
+        """Initialise the parameters, with a first window that covers the image.
 
-        As in `drawnet.DRAW.reset_parameters`, the filters are half as wide as their stride. A wide
-        window over thin strokes sees little light; gamma makes up for it.
+        As in `drawnet.DRAW.reset_parameters`, the filters are half as wide as their stride, so they
+        also see what lies between their centres. A wide window over thin strokes sees little light;
+        gamma makes up for it.
         """
         _, height, width = self.config.image_shape
         delta = (max(height, width, 2) - 1) / max(self.config.read_size - 1, 1)
-        bound = self.config.hidden_size**-0.5  # as `torch.nn.LSTMCell`
+        bound = self.config.hidden_size**-0.5  # as in `torch.nn.LSTMCell`
         nn.init.uniform_(self.lstm.weight, -bound, bound)
         for layer in (self.window, self.answer):
             nn.init.normal_(layer.weight, std=0.01)
@@ -171,11 +173,11 @@ class GlimpseClassifier(Pretrained):
 
         Args:
             x: Images with values in [0, 1].
-            glimpses: How often to look, >= 1, if not ``config.glimpses``.
+            glimpses: How many times to look, >= 1; by default ``config.glimpses``.
 
         Raises:
-            ValueError: If ``x`` has another shape, type or other values, which are looked at on a
-                CPU only, or ``glimpses`` is less than 1.
+            ValueError: If ``x`` has the wrong shape or type, or values outside [0, 1] (checked on a
+                CPU only), or ``glimpses`` is less than 1.
         """
         check_images(x, self.config.image_shape, self.h.dtype)
         count = self.config.glimpses if glimpses is None else glimpses
@@ -193,7 +195,7 @@ class GlimpseClassifier(Pretrained):
     def look(
         self, products: Products, x: Tensor, state: State, count: int
     ) -> tuple[list[State], list[Tensor]]:
-        """A state and those after each of so many glimpses, and what was seen."""
+        """The given state and those after each of ``count`` glimpses, and what was seen."""
         states, patches = [state], []
         for _ in range(count):
             state, patch = self.step(products, x, state)
@@ -216,7 +218,7 @@ class GlimpseClassifier(Pretrained):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """What gives an answer after each glimpse."""
+    """Anything that gives an answer after each glimpse."""
 
     def logits(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to logits ``(T, B, classes)``."""
@@ -254,7 +256,7 @@ class ErrorRate:
 
     Attributes:
         error: The fraction of wrong answers, in [0, 1].
-        interval: Wilson's 95 % confidence interval of it.
+        interval: Wilson's 95 % confidence interval for it.
         error_per_glimpse: The same fraction for the answers after each glimpse, T numbers.
         confusion: ``confusion[i][j]`` images of class i were taken for class j.
         count: How many images.
@@ -282,13 +284,13 @@ def evaluate_classifier(
         model: The network.
         images: The set, with labels, on the device of the network.
         batch_size: Images at a time, >= 1. The result does not depend on it.
-        seed: Of what is random about the images.
-        progress: Called with "images", those done, and their number.
+        seed: Seed of whatever is random about the images.
+        progress: Called with "images", the number done, and the total.
 
     Raises:
-        TypeError: If it is no `Images`.
+        TypeError: If ``images`` is not an `Images`.
         ValueError: If ``batch_size`` is less than 1, or the set is empty, has no labels, or has
-            other classes than the network.
+            a different number of classes from the network.
     """
     check_are_images(images)
     if len(images) == 0 or images.labels is None:
@@ -321,11 +323,11 @@ def evaluate_classifier(
 
 
 def wilson(errors: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a rate: all rates p that are not too far from what was seen.
+    """Wilson's score interval of an error rate: all rates p that are close enough to what was seen.
 
         |errors / count - p| <= z sqrt(p (1 - p) / count)
 
-    Unlike errors / count +- z standard errors, it is right near 0, where good classifiers are.
+    Unlike errors / count +- z standard errors, it is valid near 0, where good classifiers are.
 
     Args:
         errors: How many of `count` were wrong.

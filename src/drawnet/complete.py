@@ -1,26 +1,26 @@
 r"""Complete images of which a part is hidden: what may be there, given what is known.
 
-A network that knows p(x) knows of all that may be hidden in x, but how likely each is given the
-known pixels it can only be asked a step at a time. A Markov chain does that (Rezende et al.,
+A network that models p(x) also determines the distribution of the hidden pixels given the known
+ones, but cannot draw from it directly. A Markov chain approaches it step by step (Rezende et al.,
 "Stochastic Backpropagation and Approximate Inference in Deep Generative Models", 2014): fill the
-hidden pixels with anything, infer the latents of the whole image, draw, put the hidden pixels of
-the drawing in, and again,
+hidden pixels with anything, infer the latents of the whole image, draw, take the hidden pixels from
+the drawing, and repeat,
 
     z ~ Q(Z | known, hidden)        hidden ~ D(X | c_T(z))
 
-If Q were the posterior this would be Gibbs sampling from p(z, hidden | known). It is only near, and
-a chain may stay for long with what it began with. So several chains run side by side. After each
-round their latents are weighed by how well they explain what is known, and those to go on with are
+If Q were the posterior, this would be Gibbs sampling from p(z, hidden | known). Q only comes close,
+and a chain may stay near its start for long. So several chains run side by side. After each round
+their latents are weighted by how well they explain what is known, and the chains that go on are
 drawn in proportion to their weights:
 
     w_k = D(known | c_T(z_k)) P(z_k) / Q(z_k | known, hidden_k)
 
-Whatever hidden_k is, w_k averages to p(known) over Q. So the mean of the weights estimates it
-without bias, its logarithm is a lower bound on log p(known) in expectation, as in Burda et al.
-(2016), and latents drawn by weight come from p(z | known) in the limit of many chains, in any
-round: importance sampling for missing data, as in Mattei and Frellsen, "MIWAE" (2019), with
-proposals that begin where good ones ended, the population Monte Carlo of Cappé et al. (2004). With
-one chain it is the Markov chain alone.
+Whatever hidden_k is, the average of w_k over Q is p(known). So the mean of the weights is an
+unbiased estimate of p(known), and its logarithm is a lower bound on log p(known) in expectation, as
+in Burda et al. (2016). In the limit of many chains, latents drawn by weight come from p(z | known),
+in any round. This is importance sampling for missing data, as in Mattei and Frellsen, "MIWAE"
+(2019), with proposals that begin where good ones ended, as in the population Monte Carlo of Cappé
+et al. (2004). With one chain, it is the Markov chain alone.
 """
 
 import math
@@ -40,11 +40,11 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Completion(NamedTuple):
-    """Images completed, and how.
+    """Completed images, and how they were drawn.
 
     Attributes:
-        images: ``(B, n, C, H, W)``: what is known as it was given, and the rest filled in.
-        trace: Of the drawings that filled it in: drawing j of image i is number ``i * n + j``.
+        images: ``(B, n, C, H, W)``: the known pixels as given, and the rest filled in.
+        trace: The drawings that filled them in. Drawing j of image i is number ``i * n + j``.
         bound: A lower bound on log p(known) in expectation, after each round, in nats per image,
             ``(rounds, B)``: the logarithm of the mean weight of all chains of an image.
     """
@@ -68,25 +68,25 @@ def complete(
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> Completion:
-    """Fill in what is hidden of images, several times each.
+    """Fill in the hidden pixels of images, several times each.
 
-    It begins with drawings from the prior, and runs ``n * chains`` chains an image at once.
+    The chains start from drawings from the prior, ``n * chains`` per image, and run at once.
 
     Args:
         model: The network.
-        x: Images in [0, 1]. Of hidden pixels the values do not matter.
-        known: Which pixels are known, of a shape that broadcasts to that of ``x``.
-        y: The labels of the images, for a network of several classes.
-        n: How many completions of each image, each by chains of its own.
-        rounds: How often to infer, draw and fill in.
-        chains: How many chains there are for each completion.
-        fill: Whether to fill in a sample of the pixels or their mean; by default a sample, unless
-            ``x`` has grey values, of which a network for black and white makes none.
+        x: Images in [0, 1]. The values of hidden pixels do not matter.
+        known: Which pixels are known; must broadcast to the shape of ``x``.
+        y: The labels of the images, for a network with classes.
+        n: How many completions to make of each image, each with its own chains.
+        rounds: How many times to infer, draw and fill in.
+        chains: How many chains to run for each completion.
+        fill: Whether to fill in a sample of the pixels or their mean. By default a sample, unless
+            ``x`` has grey values and the network is for black and white, which samples no grey.
         generator: Source of everything random, on the device of the model.
-        progress: Called with "rounds", those done, and their number.
+        progress: Called with "rounds", the number done, and the total.
 
     Raises:
-        ValueError: If a number is less than 1, or ``x`` or ``known`` has another type or shape.
+        ValueError: If a number is less than 1, or ``x`` or ``known`` has the wrong type or shape.
     """
     for name, number in (("n", n), ("rounds", rounds), ("chains", chains)):
         if number < 1:
@@ -120,7 +120,7 @@ def complete(
         if progress is not None:
             progress("rounds", number, rounds)
 
-    # One chain is left of those of each completion, and draws once more as it did, on record.
+    # One chain of each completion is kept, and repeats its last drawing, this time fully recorded.
     chosen = _by_weight(weights.view(-1, chains), 1, generator)
     chosen_y = None if y is None else y.repeat_interleave(n)
     drawn = model(images[chosen], y=chosen_y, noise=noise[:, chosen])
@@ -133,13 +133,13 @@ def _filling(
 ) -> Tensor:
     canvas, likelihood = drawn.canvas[-1], drawn.likelihood
     filling = drawn.mean if fill == "mean" else likelihood.sample(canvas, generator)
-    return filling.clamp(0, 1)  # a likelihood of one's own may know no bounds
+    return filling.clamp(0, 1)  # a likelihood of your own may leave the range
 
 
 def _by_weight(
     log_weights: Float[Tensor, "groups chains"], count: int, generator: torch.Generator | None
 ) -> Tensor:
-    """The numbers of so many chains of each group, drawn in proportion to their weights."""
+    """The indices of ``count`` chains of each group, drawn in proportion to their weights."""
     chosen = torch.multinomial(log_weights.softmax(1), count, replacement=True, generator=generator)
     first = torch.arange(len(log_weights), device=chosen.device) * log_weights.shape[1]
     return (first[:, None] + chosen).flatten()
@@ -156,13 +156,13 @@ def _like(known: Tensor, x: Tensor) -> Tensor:
 
 
 def hide(part: Part, height: int, width: int) -> Bool[Tensor, "{height} {width}"]:
-    """Which pixels are known when a part of an image is hidden, to give to `complete`.
+    """The mask of known pixels when one part of an image is hidden, for `complete`.
 
     Args:
-        part: What is hidden: one half of the image, or its ``centre``, half as high and half as
-            wide as the image.
-        height: Of the image.
-        width: Of the image.
+        part: What to hide: one half of the image, or its ``centre``, half as high and half as wide
+            as the image.
+        height: Height of the image.
+        width: Width of the image.
 
     Raises:
         ValueError: If the part is none of these.
@@ -190,13 +190,13 @@ def hide(part: Part, height: int, width: int) -> Bool[Tensor, "{height} {width}"
 def hide_at_random(
     share: float, height: int, width: int, generator: torch.Generator | None = None
 ) -> Bool[Tensor, "{height} {width}"]:
-    """Which pixels are known when a share of them is hidden, here and there.
+    """The mask of known pixels when a random share of all pixels is hidden, for `complete`.
 
     Args:
-        share: From 0 to 1; rounded to a whole number of pixels.
-        height: Of the image.
-        width: Of the image.
-        generator: Which pixels it is; on the CPU.
+        share: What share to hide, from 0 to 1; rounded to a whole number of pixels.
+        height: Height of the image.
+        width: Width of the image.
+        generator: Decides which pixels are hidden; on the CPU.
 
     Raises:
         ValueError: If the share is out of range.

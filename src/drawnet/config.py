@@ -1,4 +1,4 @@
-"""The sizes of a network: all that decides its weights. Importing this imports no torch."""
+"""The sizes of a network. Importing this module does not import torch."""
 
 from dataclasses import dataclass, fields
 from types import UnionType
@@ -25,16 +25,16 @@ class DRAWConfig:
         enc_size: Width of the encoder's LSTM.
         dec_size: Width of the decoder's LSTM.
         z_size: Dimensions of the latent z_t of each glimpse.
-        read_size: N of the reading window, or None to read the whole image: equation (17).
-        write_size: N of the writing window, or None to write the whole canvas: equation (18).
+        read_size: N of the read window, or None to read the whole image: equation (17).
+        write_size: N of the write window, or None to write the whole canvas: equation (18).
         prior: ``"standard"``, the paper's P(Z_t) = N(0, I), or ``"learned"``: a diagonal Gaussian
             that is a linear function of h_dec_{t-1}, as in Gregor et al., "Towards Conceptual
             Compression" (2016).
         likelihood: ``"bernoulli"``, the paper's D(X | c_T) for black and white, or ``"logistic"``
             for 256 intensities: see `drawnet.likelihood`.
         components: How many logistics are mixed; 1 for ``"bernoulli"``.
-        classes: Of how many classes the images are whose label the network is told, as p(x | y); 0
-            for p(x), without labels.
+        classes: How many classes there are, for a network that is given labels and learns p(x | y);
+            0 for p(x), without labels.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -64,10 +64,10 @@ class ClassifierConfig:
 
     Attributes:
         image_shape: (C, H, W): channels, height and width of an image.
-        glimpses: T, how often it looks before it answers. No weight depends on it.
+        glimpses: T, how many times it looks before it answers. No weight depends on it.
         hidden_size: Width of the LSTM.
         read_size: N of the window that it looks through.
-        classes: How many answers there are.
+        classes: How many classes there are.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -89,7 +89,7 @@ class ConvNetConfig:
 
     Attributes:
         image_shape: (C, H, W): channels, height and width of an image.
-        classes: How many answers there are.
+        classes: How many classes there are.
         layers: ``"two"``, ``"coarse"`` or ``"fine"``: see `drawnet.baselines`.
 
     Raises:
@@ -105,7 +105,7 @@ class ConvNetConfig:
 
 
 def check_types(record: Any, prefix: str = "") -> None:
-    """Raise a `ValueError` if a value of a dataclass is not of the type that its field says."""
+    """Raise a `ValueError` if a value of a dataclass is not of its field's type."""
     for field in fields(record):
         value = getattr(record, field.name)
         if not _fits(value, field.type):
@@ -118,7 +118,7 @@ def check_types(record: Any, prefix: str = "") -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type; a list is a tuple too, as in YAML and JSON."""
+    """Whether a value is of a type. A list also counts as a tuple, as in YAML and JSON."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inner
@@ -139,7 +139,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _check(config: Any) -> None:
-    """Refuse a configuration whose sizes or choices are out of range; its types say which."""
+    """Refuse a configuration with a value of the wrong type or out of range."""
     if not _fits(config.image_shape, tuple[int, int, int]):
         raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape!r}")
     check_types(config)

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Write files whole or not at all."""
 
 import contextlib
 import errno
@@ -15,16 +15,17 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 def write_together(files: Mapping[Path, bytes | memoryview]) -> None:
     """Put whole files in place, or leave what was there.
 
-    Each content goes to a temporary file beside its place and is flushed to the disk. When all are
-    there they are moved into place, each in one step, so neither a crash nor a full disk can leave
-    half a file under its name, and no full disk some of the new files beside some of the old.
+    Each file is first written to a temporary file beside its place and flushed to the disk. When
+    all are written they are moved into place, each in one step. So neither a crash nor a full disk
+    can leave half a file under its name, and a full disk cannot leave some of the new files beside
+    some of the old.
 
     Args:
-        files: The files, in the order in which to move them, and all of their contents. Folders
-            are made if need be.
+        files: The contents of each file, in the order in which to move the files. Folders are
+            created as needed.
 
     Raises:
-        OSError: With the path, and in plain words what was wrong.
+        OSError: Says which file could not be saved, and why.
     """
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:

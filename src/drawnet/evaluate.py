@@ -1,6 +1,6 @@
 """How good a model is on a set of images: bounds on the log-likelihood with their standard errors.
 
-Only bounds of one kind on one set can be compared. A `Bound` says how many samples and how long a
+Only compare bounds of the same kind on the same set. A `Bound` says how many samples and how long a
 chain it was computed with; the set describes itself (`drawnet.data.Images.description`).
 """
 
@@ -23,23 +23,23 @@ from drawnet.progress import Progress
 class Bound:
     """Upper bounds on -log p(x) in nats per image, averaged over a set.
 
-    For a network of several classes they are on -log p(x | y), given the label of each image.
+    For a network with classes they are on -log p(x | y), given the label of each image.
 
     Attributes:
-        nats: The variational bound with one sample of the latents an image, L^x + L^z of (12).
+        nats: The variational bound with one sample of the latents per image, L^x + L^z of (12).
         stderr: Its standard error over the images.
         nll_x: L^x, the nats that it takes to send an image given its latents.
         kl: L^z, the nats that it takes to send the latents.
         kl_per_glimpse: L^z by glimpse, T numbers.
-        iw_nats: The importance-weighted bound with ``samples`` samples; None for one.
+        iw_nats: The importance-weighted bound with ``samples`` samples; None for one sample.
         iw_stderr: Its standard error over the images.
-        bits_per_dim, iw_bits_per_dim: Both bounds in bits per number of the image, for a likelihood
-            of intensities; None for that of black and white.
-        code_length: Whether the bounds are of a code length. They are not where a likelihood of
-            black and white judged images with intensities in between.
-        samples: K.
-        count: How many images.
-        glimpses: T.
+        bits_per_dim, iw_bits_per_dim: Both bounds in bits per number of the image, for the logistic
+            likelihood; None for others.
+        code_length: Whether the bounds are on a code length. They are not if a likelihood for black
+            and white judged images with intensities in between.
+        samples: K, the number of samples.
+        count: The number of images.
+        glimpses: T, the length of the chain.
     """
 
     nats: float
@@ -76,14 +76,14 @@ def evaluate(
         batch_size: Images at a time, >= 1. The noise of the latents depends on it, the images
             do not.
         samples: K of the importance-weighted bound; with 1 it is left out.
-        glimpses: Length of the chain, if not the model's own.
-        seed: Of the latents, and of what is random about the images.
-        progress: Called with "images", those done, and their number.
+        glimpses: Length of the chain; by default the model's own.
+        seed: Seed of the latents, and of whatever is random about the images.
+        progress: Called with "images", the number done, and the total.
 
     Raises:
-        TypeError: If it is no `Images`.
+        TypeError: If ``images`` is not an `Images`.
         ValueError: If the set is empty, ``samples`` or ``batch_size`` is less than 1, or the
-            network is told labels and the set has none, or those of another number of classes.
+            network has classes and the set has no labels or a different number of classes.
     """
     check_are_images(images)
     if len(images) == 0:
@@ -133,5 +133,5 @@ def evaluate(
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of independent values; infinite for a single one."""
+    """The standard error of the mean of independent values; infinite for a single one."""
     return math.inf if len(values) < 2 else values.std().item() / math.sqrt(len(values))

@@ -1,10 +1,9 @@
 """Walk through the latents: from one image to another, and from a few latents to many drawings.
 
-A drawing is decided by a chain of standard normal numbers, one vector a glimpse: z_t itself where
-the prior is N(0, I), and (z_t - prior mean) / prior sigma where it is learned. `unroll` finds the
-chain that redraws a given image, and `DRAW.generate` draws any chain, so that to change a drawing
-is to change its chain: mix it with another (`interpolate`) or keep its beginning (`redraw`,
-`transmit`).
+A drawing is determined by a chain of standard normal numbers, one vector per glimpse: z_t itself if
+the prior is N(0, I), or (z_t - prior mean) / prior sigma if it is learned. `unroll` finds the chain
+that redraws a given image, and `DRAW.generate` draws any chain. So to change a drawing, change its
+chain: mix it with another (`interpolate`) or keep only its beginning (`redraw`, `transmit`).
 """
 
 from collections.abc import Sequence
@@ -37,17 +36,17 @@ def interpolate(
 ) -> Trace:
     """Drawings on the way from one image to another.
 
-    The chain of each image is read off the means of Q. Between them it moves along the great circle
-    from the one to the other: the straight line would pass through shorter chains than the prior
-    makes, and short chains are dull drawings.
+    The chain of each image comes from the means of Q. The chains between them lie on the great
+    circle from one to the other. A straight line would pass through chains of smaller norm than
+    the prior gives, and these make dull drawings.
 
     Args:
         model: The model that draws.
         start: An image, in [0, 1].
-        end: Another.
+        end: Another image.
         steps: How many drawings, >= 2; the first is of ``start``, the last of ``end``.
-        y: The labels of the two, for a network of several classes. Each is that of the drawings in
-            its half of the way.
+        y: The labels of the two images, for a network with classes. Each drawing has the label of
+            the nearer image.
 
     Returns:
         The trace of a batch of ``steps`` drawings.
@@ -71,15 +70,15 @@ def interpolate(
 def redraw(
     model: DRAW, trace: Trace, keep: int, *, n: int = 1, generator: torch.Generator | None = None
 ) -> Trace:
-    """Drawings that begin as those of a trace and end otherwise.
+    """Drawings that begin like those of a trace and end differently.
 
     Args:
         model: The model that made the trace.
         trace: What it drew, with T glimpses.
-        keep: How many glimpses to keep, from 0 to T. The latents of the others are drawn afresh
+        keep: How many glimpses to keep, from 0 to T. The latents of the others are sampled afresh
             from the prior.
         n: How many drawings to make of each.
-        generator: Where the fresh latents come from.
+        generator: Source of the fresh latents.
 
     Returns:
         The trace of B * n drawings: drawing j of image i is number ``i * n + j``.
@@ -91,12 +90,12 @@ def redraw(
 
 
 class Transmission(NamedTuple):
-    """Pictures from the first latents of images, and what those cost.
+    """Pictures drawn from the first latents of images, and what it costs to send these.
 
     Attributes:
         keep: How many glimpses were sent, K numbers.
         pictures: ``(K, B, C, H, W)``, in [0, 1].
-        nats: ``(K, B)``: the KL divergences of the glimpses sent, added up.
+        nats: ``(K, B)``: the sum of the KL of the glimpses sent.
     """
 
     keep: tuple[int, ...]
@@ -108,17 +107,17 @@ class Transmission(NamedTuple):
 def transmit(
     model: DRAW, trace: Trace, keep: Sequence[int], *, generator: torch.Generator | None = None
 ) -> Transmission:
-    """Progressive compression: what is seen of images when only their first latents are sent.
+    """Progressive compression: what images look like when only their first latents are sent.
 
-    The receiver draws the other latents from the prior. It draws them once, so that from one number
-    of glimpses to the next a picture changes only for what was sent. The cost of sending z_1 to z_k
-    is the sum of their KL divergences, which bits-back coding attains.
+    The receiver samples the other latents from the prior, once for all numbers of glimpses, so that
+    from one number to the next a picture changes only because of what was sent. The cost of sending
+    z_1 to z_k is the sum of their KL divergences, which bits-back coding attains.
 
     Args:
         model: The model that made the trace.
-        trace: What it did to reconstruct the images, with T glimpses.
+        trace: The trace of the images that the model reconstructed, with T glimpses.
         keep: The numbers of glimpses to send, at least one, each from 0 to T.
-        generator: Where the other latents come from.
+        generator: Source of the other latents.
     """
     chain = unroll(trace)
     if len(keep) == 0:
@@ -142,23 +141,23 @@ def likeliest_labels(
     generator: torch.Generator | None = None,
     glimpses: int | None = None,
 ) -> Int64[Tensor, " batch"]:
-    """Under which label each image has the highest bound on log p(x | y).
+    """The label under which each image has the highest bound on log p(x | y).
 
-    A network that draws by class so tells classes apart, if all are equally frequent. The noise is
-    the same for all labels.
+    So a network that draws by class can also classify, if all classes are equally frequent. The
+    noise is the same for all labels.
 
     Args:
-        model: A network of several classes.
+        model: A network with classes.
         x: Images with values in [0, 1].
-        generator: Where the noise comes from.
-        glimpses: Length of the chain, if not ``config.glimpses``.
+        generator: Source of the noise.
+        glimpses: Length of the chain; by default ``config.glimpses``.
 
     Raises:
         ValueError: If the network has no classes.
     """
     config = model.config
     if config.classes == 0:
-        raise ValueError("model must draw by class, got one of no classes")
+        raise ValueError("model must draw by class, got one without classes")
     length = config.glimpses if glimpses is None else glimpses
     shape = (length, len(x), config.z_size)
     noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)

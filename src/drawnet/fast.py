@@ -1,7 +1,7 @@
-"""How a chain is run fast: what the machine can do for the few products that a glimpse is made of.
+"""How to run a chain fast: ways for a machine to compute the few matrix products of a glimpse.
 
-The model is the same and so are its numbers; `accelerate` only chooses by what means they are
-computed. `docs/performance.md` has the measurements behind each choice.
+The model stays the same. `accelerate` only chooses how its numbers are computed.
+`docs/performance.md` has the measurements behind each choice.
 """
 
 import ctypes
@@ -33,27 +33,27 @@ def accelerate(
 ) -> list[str]:
     """Choose the fast path of a model on its device.
 
-    On a CPU this also sets, for the whole process, what `keep_freed_memory`, `flush_denormals` and
-    `route_to_onednn` do, and no later call takes that back. So call it before large tensors are
-    worked on.
+    On a CPU this also does, for the whole process, what `keep_freed_memory`, `flush_denormals` and
+    `route_to_onednn` do, and no later call undoes it. So call this before you work on large
+    tensors.
 
     Args:
         model: The model, already on the device that it will run on. One without glimpses is left as
             it is.
         compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
-            once and is cached on disk. ``"auto"`` does where there is a compiler.
+            once and is cached on disk. ``"auto"`` compiles if there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
-            bfloat16, and nothing else: about twice the rate where the processor has it, and another
-            0.1 % of noise in the gradient. ``"auto"`` does on a CPU that has it. The transforms of
-            `torch.func` work with ``"fp32"`` only.
+            bfloat16, and nothing else. They take about half the time on a processor that has
+            bfloat16, and add 0.1 % of noise to the gradient. ``"auto"`` rounds on a CPU that has
+            it. The transforms of `torch.func` work with ``"fp32"`` only.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
-        recompute: Keep of each glimpse no more than the state after it, and compute the rest again
-            in backward: a third or a quarter of the memory for half as much time again. For large
-            images and long chains.
+        recompute: Keep only the state after each glimpse, and compute the rest again in the
+            backward pass: a third or a quarter of the memory for half as much time again. For
+            large images and long chains.
 
     Returns:
-        What was chosen, a line each, for a program to say.
+        What was chosen, one line each, for a program to print.
 
     Raises:
         ValueError: If a choice is none of those above.
@@ -76,29 +76,29 @@ def accelerate(
     model.precision = torch.bfloat16 if products == "bf16" else None
     if products == "bf16":
         said.append("matrix products in bfloat16")
-    # Those of a CPU that are not rounded, of which there are some beside bf16, too.
+    # With bf16 as well, for those products on a CPU that are not rounded.
     if device == "cpu" and onednn and route_to_onednn() and products == "fp32":
         said.append("matrix products by oneDNN")
-    model.step = model.plain_step()  # what was chosen before is taken back
+    model.step = model.plain_step()  # undoes an earlier choice
     if compile == "on" or (compile == "auto" and has_compiler(device)):
         model.step = Compiled(model.step)
         said.append("step compiled (10 to 20 s the first time)")
     elif compile == "auto":
         needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(device, "compiler")
         said.append(
-            f"no {needs} found, or no headers of Python's (python3-dev): "
-            "step not compiled, which is slower with the same numbers"
+            f"no {needs} found, or no Python headers (python3-dev): "
+            "step not compiled, which is slower but gives the same numbers"
         )
     if recompute:
         model.step = partial(recomputed, model.step)
-        said.append("each glimpse computed again in backward, for less memory")
+        said.append("each glimpse computed again in the backward pass, for less memory")
     return said
 
 
 class Compiled:
-    """The step compiled where gradients are wanted; elsewhere compiling would not pay.
+    """The step, compiled where gradients are wanted; elsewhere compiling would not pay.
 
-    A copy, on disk too, is of the step, to be compiled anew.
+    A copy or a pickle holds the plain step and compiles it anew.
     """
 
     def __init__(self, step: Callable[..., Any]) -> None:
@@ -113,8 +113,8 @@ class Compiled:
 
 
 def recomputed(step: Callable[..., Any], *args: Any) -> Any:
-    """The step whose inner values backward computes again from its arguments, instead of having
-    them kept."""
+    """Run the step so that the backward pass computes its inner values again, instead of keeping
+    them."""
     if not torch.is_grad_enabled():
         return step(*args)
     return checkpoint(step, *args, use_reentrant=False, preserve_rng_state=False)
@@ -125,7 +125,7 @@ def has_compiler(device: str) -> bool:
     kind = torch.device(device).type
     if kind == "cpu":
         compilers = (os.environ.get("CXX"), "g++", "clang++")
-    elif kind == "cuda" and has_triton():  # which compiles what starts its kernels
+    elif kind == "cuda" and has_triton():  # Triton compiles the launchers of its kernels
         compilers = (os.environ.get("CC"), "gcc", "clang")
     else:
         return False
@@ -136,19 +136,19 @@ def has_compiler(device: str) -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16; elsewhere that is slower than single precision."""
+    """Whether the CPU multiplies in bfloat16; if not, that is slower than single precision."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed for the next step, instead of handing it back to the system.
+    """Let glibc keep freed memory for the next step, instead of handing it back to the system.
 
-    Every step of training frees what backward needed, some tens of megabytes. By default they go
-    back to the system, which clears them, page by page, when the next step asks for them again:
-    a tenth of the time of a step.
+    Every training step frees what the backward pass needed, some tens of megabytes. By default that
+    memory goes back to the system, which clears it page by page when the next step asks for it
+    again. This takes a tenth of the time of a step.
 
     Returns:
-        Whether there is a glibc to tell.
+        Whether there is a glibc that does so.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -157,22 +157,22 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     if not mallopt(mmap_threshold, 2**30):
-        mallopt(mmap_threshold, 2**25)  # the most that older ones take
+        mallopt(mmap_threshold, 2**25)  # the most that older versions take
     return bool(mallopt(trim_threshold, 2**31 - 1))
 
 
 def flush_denormals() -> bool:
-    """Let the processor take numbers nearer to zero than 1e-38 for zero.
+    """Let the processor treat numbers closer to zero than 1e-38 as zero.
 
     The tails of Gaussian filters, and products of them, are such *denormal* numbers, for which an
     Intel processor takes a hundred times as long as for others. What they would add to a result
     is far below its rounding.
 
-    It counts for this thread and for those that it starts. torch starts its own for the first
-    large operation, so whoever uses several calls this, or `accelerate`, before.
+    This applies to the current thread and those that it starts. torch starts its threads at the
+    first large operation, so call this, or `accelerate`, before that.
 
     Returns:
-        Whether the processor can.
+        Whether the processor can do this.
     """
     return torch.set_flush_denormal(True)
 
@@ -180,9 +180,9 @@ def flush_denormals() -> bool:
 def route_to_onednn() -> bool:
     """Let oneDNN compute this process's products in single precision, if it does so exactly.
 
-    The switch that torch has for it allows oneDNN to round to bfloat16, which it does only on
-    processors with matrix units for it (AMX). So it is tried on one product, and taken back if
-    that is not exact.
+    torch's switch for this also allows oneDNN to round to bfloat16, which it does only on
+    processors that have matrix units for that (AMX). So one product is tried first, and the switch
+    is taken back if the result is not exact.
 
     Returns:
         Whether oneDNN computes them now.

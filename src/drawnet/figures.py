@@ -165,10 +165,10 @@ def samples_and_nearest(
 ) -> Figure:
     """Figures 6, 9 and 12: samples, and beside the last of each row the training image nearest it.
 
-    Were the samples copies, the two columns on the right would be alike.
+    If the samples were copies, the two columns on the right would be alike.
 
     Args:
-        images: Samples, in [0, 1]; full rows of them are shown.
+        images: Samples, in [0, 1]; only full rows of them are shown.
         training: The training images, in parts of any size.
         columns: How many samples in a row.
     """
@@ -200,7 +200,7 @@ def nearest(
     found = torch.zeros_like(images)
     distance = images.new_full((len(images),), math.inf)
     for part in training:
-        exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy, which is what one looks for
+        exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy, which is what we look for
         apart = torch.cdist(images.flatten(1), part.to(images).flatten(1), compute_mode=exact)
         nearer, index = apart.min(1)
         better = nearer < distance
@@ -221,7 +221,7 @@ def _window(
 def _enlarge(
     images: Float[Tensor, "batch channels size size"], scale: float, height: int, width: int
 ) -> Float[Tensor, "batch channels {height} {width}"]:
-    """Images enlarged with square pixels, in the middle of a white page each."""
+    """Images enlarged with square pixels, each in the middle of a white page."""
     size = images.shape[2]
     side = round(size * scale)
     index = torch.arange(side, device=images.device) * size // side

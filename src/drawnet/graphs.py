@@ -1,14 +1,14 @@
 """Training steps as CUDA graphs: all kernels of a chain recorded once, and started as one.
 
-On a GPU a chain is thousands of small kernels, one after another. Each runs for some microseconds,
-which is less than the processor takes to start it, so that the GPU mostly waits. A CUDA graph is a
-recording of kernels with the memory that they work in; started as a whole, they follow each other
+On a GPU a chain is thousands of small kernels, one after another. Each runs for a few microseconds,
+which is less than the processor takes to start it, so the GPU mostly waits. A CUDA graph is a
+recording of kernels with the memory that they work in. Started as a whole, they follow each other
 without the processor.
 
-`graphed` makes such recordings of a function's forward and backward, by
-`torch.cuda.make_graphed_callables`. To autograd the whole chain is then one operation: clipping,
-distributed training and the optimiser are as without it. `docs/performance.md` says why the chain
-is recorded so and not by ``torch.compile(mode="reduce-overhead")``.
+`graphed` makes such recordings of a function's forward and backward passes, with
+`torch.cuda.make_graphed_callables`. To autograd, the whole chain is then one operation. Clipping,
+distributed training and the optimiser work as they do without it. `docs/performance.md` says why
+the chain is recorded in this way and not by ``torch.compile(mode="reduce-overhead")``.
 """
 
 import gc
@@ -23,27 +23,28 @@ Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 
 def graphed(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The same function, recorded as a CUDA graph where a network learns on a GPU.
+    """The same function, recorded as a CUDA graph if the network learns on a GPU.
 
         losses = graphed(lambda model, x, noise: -elbo(x, model(x, noise=noise, record="last")))
         losses(model, x, noise).mean().backward()
 
-    Elsewhere (on a CPU, without gradients, or if an argument itself wants a gradient) it is called
+    Otherwise (on a CPU, without gradients, or if an argument itself wants a gradient) it is called
     as it is.
 
     Args:
-        function: Of a network and of tensors or hashable values, to a tensor or several. What it
-            does may depend on the sizes of the tensors, not on their values; nothing in it may be
-            random or wait for the GPU. The network must be on the current device and have its fast
-            path already (`drawnet.fast.accelerate`).
+        function: Takes a network and tensors or hashable values; returns a tensor or several. What
+            it does may depend on the sizes of the tensors, but not on their values. Nothing in it
+            may be random or wait for the GPU. The network must be on the current device and have
+            its fast path already (`drawnet.fast.accelerate`).
 
     Returns:
-        A function that keeps its last recording, and makes a new one for tensors of other sizes,
-        for other values, and for other weights; weights that only change their values stay.
+        A function that keeps its last recording, and makes a new one for tensors of other sizes or
+        types, for other hashable values, and for other weight tensors, but not when weights only
+        change their values.
 
     Raises:
-        RuntimeError: In backward, if the function was called again since, or backward has been
-            through here before: what it needs has been overwritten.
+        RuntimeError: In the backward pass, if the function has been called again since the forward
+            pass, or backward has already been run: what it needs has been overwritten.
     """
     last: dict[Hashable, Callable[..., Result]] = {}
 
@@ -53,7 +54,7 @@ def graphed(function: Callable[..., Result]) -> Callable[..., Result]:
         key = _key(network, args)
         if key not in last:
             last.clear()
-            gc.collect()  # PyTorch keeps a recording in a circle of references
+            gc.collect()  # PyTorch keeps a recording in a cycle of references
             last[key] = _record(function, network, args)
         return last[key](network, *args)
 
@@ -76,7 +77,7 @@ def has_graphs(device: torch.device) -> bool:
 
 
 def _key(network: nn.Module, args: tuple[Any, ...]) -> Hashable:
-    """What a recording is of."""
+    """What a recording is valid for."""
     return (
         *((weight.data_ptr(), weight.requires_grad) for weight in network.parameters()),
         *((arg.shape, arg.dtype) if isinstance(arg, Tensor) else arg for arg in args),
@@ -99,15 +100,15 @@ def _record(
             whole[place] = tensor
         return functional_call(call, dict(zip(names, weights, strict=True)), tuple(whole))
 
-    # Leaves of their own, in the memory of the weights: the nodes of autograd that add up the
-    # gradients of the weights themselves are bound to the stream that first used them (and kept
-    # by DDP), which must not be drawn into the recording.
+    # Separate leaves, in the memory of the weights. The autograd nodes that add up the gradients of
+    # the weights themselves are bound to the stream that first used them (and kept by DDP), and
+    # that stream must not be drawn into the recording.
     weights = [
         weight.detach().requires_grad_(weight.requires_grad) for weight in network.parameters()
     ]
     sample = [args[place].clone() for place in places]  # overwritten at each call
-    # A stream of its own: when a recording goes, torch frees what cuBLAS needs on its stream, under
-    # the hands of others that were made there (pytorch#193402).
+    # A stream of its own: when a recording is deleted, torch frees what cuBLAS needs on its stream,
+    # even if other recordings made there still use it (pytorch#193402).
     torch.cuda.graph.default_capture_stream = None
     graph: Any = torch.cuda.make_graphed_callables(
         pure, (*weights, *sample), allow_unused_input=True
@@ -123,7 +124,7 @@ def _record(
 
 
 class _Call(nn.Module):
-    """A function of a network as a module, since `functional_call` takes nothing else."""
+    """A function of a network, as a module, since `functional_call` takes nothing else."""
 
     def __init__(self, function: Callable[..., Any], network: nn.Module) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class _Call(nn.Module):
 
 
 class _Turns:
-    """Forward and backward of a recording take turns; ``now`` counts both."""
+    """Forward and backward passes of a recording take turns; ``now`` counts both."""
 
     now = 0
 

@@ -1,21 +1,21 @@
-r"""What a canvas says of an image: the distribution D(X | c_T) of equation (9).
+r"""The distribution of an image given a canvas: D(X | c_T) of equation (9).
 
 Given the canvas, every number of the image is independent of the others. The likelihood decides how
-many numbers of the canvas say what one of the image is: a canvas has so many *planes* a channel,
-plane by plane and in each channel by channel. All are drawn through the same windows.
+many numbers of the canvas describe one number of the image: that many *planes* per channel, stored
+plane by plane, and channel by channel within a plane. All are drawn through the same windows.
 
-`Bernoulli` is the paper's, of black or white: one plane, the logit. For intensities in between it
-is the paper's cross-entropy, which is no code length.
+`Bernoulli`, the paper's, is for black and white: one plane, the logit. For intensities in between
+it is the paper's cross-entropy, which is not a code length.
 
-`Logistic` is the discretised mixture of logistics of Salimans et al., "PixelCNN++" (2017), of the
-256 intensities that an image of bytes has, without their autoregression between channels. With
+`Logistic` is the discretised mixture of logistics of Salimans et al., "PixelCNN++" (2017), over the
+256 intensities of an image of bytes, without their autoregression between channels. With
 intensities, means and scales on a scale from -1 to 1, where a level is 2/255 wide,
 
     P(x) = sum_k pi_k [ sigma((x + 1/255 - m_k) / s_k) - sigma((x - 1/255 - m_k) / s_k) ]
 
-where the lowest level reaches down to minus infinity and the highest up to infinity, so that the
-256 probabilities sum to 1: its nats are a true code length. The planes are all m, then all log s
-and, where there are several components, the logits of all pi.
+where the lowest level reaches down to minus infinity and the highest up to infinity. So the 256
+probabilities sum to 1, and the nats are a true code length. The planes are all m, then all log s
+and, if there are several components, the logits of all pi.
 """
 
 import math
@@ -30,11 +30,11 @@ from torch.nn import functional as F
 from drawnet.config import DRAWConfig
 
 LEVELS = 256
-"""Intensities 0 to 255, which reach a model as 0 to 1."""
+"""How many intensities there are: 0 to 255, which a model sees as 0 to 1."""
 LOG_SCALE_LIMIT = 7.0
 """log s is kept within +-7: a component is never narrower than a ninth of a level."""
 START_SCALE = 0.25
-"""s of a canvas that nothing was drawn on."""
+"""s of the initial canvas."""
 
 
 class Likelihood(Protocol):
@@ -42,27 +42,27 @@ class Likelihood(Protocol):
 
     @property
     def planes(self) -> int:
-        """How many numbers of the canvas say what one number of the image is."""
+        """How many numbers of the canvas describe one number of the image."""
 
     def log_prob(
         self,
         x: Float[Tensor, "*batch channels height width"],
         canvas: Float[Tensor, "*batch planes height width"],
     ) -> Float[Tensor, "*batch channels height width"]:
-        """log D(x | canvas), in nats, of every number of an image in [0, 1]."""
+        """log D(x | canvas), in nats, for every number of an image in [0, 1]."""
 
     def mean(
         self, canvas: Float[Tensor, "*batch planes height width"]
     ) -> Float[Tensor, "*batch channels height width"]:
-        """The image to expect, in [0, 1]: what the encoder compares with, and what is shown."""
+        """The expected image, in [0, 1]: what the encoder compares x with, and what is shown."""
 
     def start(
         self, mean: Float[Tensor, "channels height width"]
     ) -> Float[Tensor, "planes height width"]:
-        """A canvas to begin with, given the mean of many images."""
+        """A canvas to start from, given the mean of many images."""
 
     def is_code_length(self, x: Tensor) -> bool:
-        """Whether ``-log_prob`` is what it takes to send such an image."""
+        """Whether ``-log_prob`` is a code length for images such as these."""
 
     def sample(
         self,
@@ -74,7 +74,7 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """Black or white with probability sigma(canvas): the paper's."""
+    """The paper's likelihood: a pixel is 1 with probability sigma(canvas), and otherwise 0."""
 
     @property
     def planes(self) -> int:
@@ -90,42 +90,43 @@ class Bernoulli:
         return torch.sigmoid(canvas)
 
     def start(self, mean: Tensor) -> Tensor:
-        """The logits of the mean, kept off both ends: a pixel that is never set in these images
+        """The logits of the mean, kept away from 0 and 1: a pixel that is never set in these images
         need not be impossible."""
         return torch.logit(mean, eps=1e-3)
 
     def is_code_length(self, x: Tensor) -> bool:
-        """If all is black or white."""
+        """Whether every pixel is black or white."""
         return bool(((x == 0) | (x == 1)).all())
 
     def sample(self, canvas: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """0 or 1."""
+        """Every pixel 0 or 1."""
         return torch.bernoulli(self.mean(canvas), generator=generator)
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """One of 256 intensities, by a mixture of logistics.
+    """A discretised mixture of logistics over 256 intensities.
 
     Attributes:
-        components: How many each number of an image has.
+        components: How many logistics are mixed for each number of an image.
     """
 
     components: int = 1
 
     @property
     def planes(self) -> int:
-        """m and log s; for several components three times as many planes, with the logits of pi."""
+        """m and log s; with several components, m, log s and the logit of pi of each."""
         return 2 if self.components == 1 else 3 * self.components
 
     def log_prob(self, x: Tensor, canvas: Tensor) -> Tensor:
-        """The logarithm of P(x), finite with its gradient for any finite canvas.
+        """log P(x). It and its gradient are finite for any finite canvas.
 
-        With b and a the bounds of the level of x in units of s, counted from m,
+        With a and b the lower and upper end of the level of x, counted from m in units of s,
 
             log(sigma(b) - sigma(a)) = log sigma(b) + log sigma(-a) + log(1 - exp(a - b))
 
-        where nothing cancels. At the ends b or a is infinite, and two of the three terms are zero.
+        where nothing cancels. In the lowest and the highest level, a or b is infinite, and two of
+        the three terms are zero.
         """
         m, log_s, log_pi = self._split(canvas)
         x, half = (2 * x - 1).unsqueeze(-4), 1 / (LEVELS - 1)
@@ -141,14 +142,14 @@ class Logistic:
         return log_p.squeeze(-4) if log_pi is None else torch.logsumexp(log_pi + log_p, dim=-4)
 
     def mean(self, canvas: Tensor) -> Tensor:
-        """sum_k pi_k m_k with every m_k kept within the range of intensities."""
+        """sum_k pi_k m_k, with every m_k kept within the range of intensities."""
         m, _, log_pi = self._split(canvas)
         m = (m.clamp(-1, 1) + 1) / 2
         return m.squeeze(-4) if log_pi is None else (log_pi.exp() * m).sum(-4)
 
     def start(self, mean: Tensor) -> Tensor:
-        """Components of one scale and one weight, spread about the mean, since equal ones would
-        learn alike."""
+        """Components of equal scale and weight, spread around the mean: at the same place, all
+        would learn the same."""
         k = torch.arange(self.components, dtype=mean.dtype, device=mean.device)
         spread = 2 * START_SCALE * (2 * k + 1 - self.components) / self.components
         m = 2 * mean - 1 + spread[:, None, None, None]
@@ -156,17 +157,17 @@ class Logistic:
         return torch.cat(planes).flatten(0, 1)[: self.planes * len(mean)]
 
     def is_code_length(self, x: Tensor) -> bool:
-        """Always: images of bytes have no other intensities."""
+        """Always True: images of bytes have no other intensities."""
         return True
 
     def sample(self, canvas: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One of 0, 1/255 ... 1."""
+        """Every number one of 0, 1/255 ... 1."""
         m, log_s, log_pi = self._split(canvas)
 
         def uniform() -> Tensor:
             return torch.rand(m.shape, generator=generator, dtype=m.dtype, device=m.device)
 
-        if log_pi is not None:  # the largest of log pi plus Gumbel noise is k with probability pi_k
+        if log_pi is not None:  # the largest log pi plus Gumbel noise is at k with probability pi_k
             chosen = (log_pi - torch.log(-torch.log(uniform()))).argmax(-4, keepdim=True)
             m, log_s = m.gather(-4, chosen), log_s.gather(-4, chosen)
         x = (m + torch.exp(log_s) * torch.logit(uniform()) + 1) / 2
@@ -182,5 +183,5 @@ class Logistic:
 
 
 def of(config: DRAWConfig) -> Likelihood:
-    """The likelihood that a network is trained for."""
+    """The likelihood that a configuration names."""
     return Bernoulli() if config.likelihood == "bernoulli" else Logistic(config.components)

@@ -1,9 +1,9 @@
 r"""DRAW: a recurrent variational autoencoder that draws.
 
-An image is not generated at once but drawn on a *canvas* over T glimpses. At each, the encoder
-compares the image with the canvas, through a window that the decoder chose; a latent z_t is
-sampled from what it saw; and the decoder, which sees nothing but the latents, adds a stroke to the
-canvas through a window of its own:
+The network does not generate an image in one go but draws it on a *canvas* over T glimpses. At
+each glimpse, the encoder compares the image with the canvas, through a window that the decoder
+chose, and a latent z_t is sampled from what it saw. The decoder, which sees nothing but the
+latents, then adds a stroke to the canvas through a window of its own:
 
     x-hat_t = x - sigma(c_{t-1})                                                        (3)
     r_t     = read(x, x-hat_t, h_dec_{t-1})                                             (4)
@@ -13,26 +13,26 @@ canvas through a window of its own:
     c_t     = c_{t-1} + write(h_dec_t)                                                  (8)
 
 To generate, z_t is sampled from the prior P(Z_t) instead, and the encoder is not used: equations
-(13) to (15). A network of several classes draws p(x | y): the label y, one-hot, is one more input
-of both LSTMs at every glimpse. The equation numbers are those of Gregor et al., "DRAW: A Recurrent
-Neural Network For Image Generation", ICML 2015. The letters of the paper and the names here:
+(13) to (15). A network with classes draws from p(x | y): the label y, one-hot, is one more input of
+both LSTMs at every glimpse. The equation numbers are those of Gregor et al., "DRAW: A Recurrent
+Neural Network For Image Generation", ICML 2015. The symbols of the paper and the names used here:
 
     ===================  ================================  =====================================
     paper                here                              note
     ===================  ================================  =====================================
     x, x-hat_t           ``x``, ``error``                  x-hat is the error image
-    c_t, sigma(c_t)      ``canvas``, ``mean``              the canvas holds logits, or what else
+    c_t, sigma(c_t)      ``canvas``, ``mean``              the canvas holds logits, or whatever
                                                            `drawnet.likelihood` needs
     h_enc, h_dec         ``h_enc``, ``h_dec``              the cells are ``cell_enc``, ``cell_dec``
     r_t, z_t, w_t        ``r``, ``z``, ``patch``
     mu_t, sigma_t        ``mu``, ``log_sigma``             log sigma; a window has log sigma^2
-    g, delta, sigma,     `attention.Window`                in pixels from 0
+    g, delta, sigma,     `attention.Window`                in pixels, counted from 0
     gamma
     F_X, F_Y, A, B       ``f_x``, ``f_y``, ``width``,
                          ``height``
     N, T                 ``read_size``, ``write_size``,
                          ``glimpses``
-    L^x, L^z             `objective`                       the model states facts, no judgement
+    L^x, L^z             `objective`                       a function of a trace, not the model
     ===================  ================================  =====================================
 """
 
@@ -68,23 +68,24 @@ from drawnet.weights import Pretrained
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What happened in one run of the chain: facts, time-major, for others to judge and to draw.
+    """The record of one run of the chain. Time is the first dimension.
 
     Attributes:
-        canvas: c_1 to c_T, ``(T, B, P C, H, W)`` with P planes a channel: logits, and P = 1, for
-            the paper's likelihood. Only c_T, ``(1, B, P C, H, W)``, where ``record="last"`` was
-            asked for.
+        canvas: c_1 to c_T, ``(T, B, P C, H, W)`` with P planes per channel; with the paper's
+            likelihood, P is 1 and these are logits. Only c_T, ``(1, B, P C, H, W)``, after
+            ``record="last"``.
         z: Latents, ``(T, B, Z)``.
         mu, log_sigma: Of the distribution that z was sampled from, ``(T, B, Z)``: Q when reading
             an image, P when generating.
         prior_mu, prior_log_sigma: Of P(Z_t), ``(T, B, Z)``; None for N(0, I).
-        read_window, write_window: Windows of ``(T, B)`` tensors, or None: without attention, where
-            only the last canvas was recorded, and, for reading, when generating.
-        patch: What was written through the window, w_t, ``(T, B, P C, N, N)``; None as the window.
+        read_window, write_window: Windows of ``(T, B)`` tensors. None without attention and after
+            ``record="last"``; the read window is also None when generating.
+        patch: What was written through the window, w_t, ``(T, B, P C, N, N)``; None if
+            `write_window` is.
         start: c_0, ``(P C, H, W)``: the canvas before the first glimpse.
-        read_size: N of the reading window.
-        likelihood: What a canvas says of an image.
-        y: The labels that the network was told, ``(B,)``; None for one without classes.
+        read_size: N of the read window; None if `read_window` is.
+        likelihood: The distribution of an image given a canvas.
+        y: The labels that the network was given, ``(B,)``; None for a network without classes.
     """
 
     canvas: Tensor
@@ -115,22 +116,22 @@ class DRAW(Pretrained):
     >>> trace.mean.shape
     torch.Size([2, 1, 28, 28])
 
-    Each layer is a `torch.nn.Linear` with the name that it has in the paper; the initial canvas
-    and the initial hidden and cell states are parameters, as the paper's "learned biases". `fuse`
-    reads the weights of the layers, which are never called themselves: hooks on them do nothing,
-    and they cannot be swapped for others; `torch.nn.utils.parametrize` works.
+    Each layer is a `torch.nn.Linear`, named as in the paper. The initial canvas and the initial
+    hidden and cell states are parameters: the paper's "learned biases". The layers are never
+    called; `fuse` reads their weights. So hooks on them do nothing, and they cannot be swapped for
+    other modules, but `torch.nn.utils.parametrize` works.
 
     Args:
         config: The sizes.
-        likelihood: What a canvas says of an image, if not what the configuration names: for
-            networks of one's own.
+        likelihood: The distribution of an image given a canvas, if not the one that the
+            configuration names: for networks of your own.
 
     Attributes:
         config: The sizes.
-        likelihood: What a canvas says of an image; it stays as it was given.
-        step: The function of one glimpse, from `plain_step`. It may be replaced by a compiled one:
-            see `drawnet.fast`.
-        precision: The type to round the operands of the matrix products to, or None.
+        likelihood: The distribution of an image given a canvas. It cannot be replaced.
+        step: The function that runs one glimpse, from `plain_step`. It may be replaced by a
+            compiled one: see `drawnet.fast`.
+        precision: The type that the operands of the matrix products are rounded to, or None.
     """
 
     Config: ClassVar[type] = DRAWConfig
@@ -167,41 +168,42 @@ class DRAW(Pretrained):
 
     @property
     def likelihood(self) -> Likelihood:
-        """What a canvas says of an image; `step` has it bound, so it cannot be replaced."""
+        """The distribution of an image given a canvas. `step` has it bound: it cannot change."""
         return self._likelihood
 
     def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
-        """As `Pretrained.save_pretrained`.
+        """Save as `Pretrained.save_pretrained` does.
 
         Raises:
-            ValueError: If the likelihood is not the one that the configuration names, so that the
-                weights would come back as another model: give a class of your own its likelihood.
+            ValueError: If the likelihood is not the one that the configuration names. The weights
+                would be loaded as another model; a subclass with that likelihood can be saved.
         """
         if type(self) is DRAW and self.likelihood != likelihoods.of(self.config):
             raise ValueError(
                 f"expected the likelihood that the configuration names, {self.config.likelihood}, "
-                f"got {self.likelihood}: make it that of a subclass of DRAW"
+                f"got {self.likelihood}: give it to a subclass of DRAW"
             )
         super().save_pretrained(folder, **provenance)
 
     def plain_step(self) -> Callable[..., tuple[State, Latent]]:
-        """The function of one glimpse, `drawnet.step.step` with what does not change bound."""
+        """The function that runs one glimpse: `drawnet.step.step`, with what is fixed bound."""
         return partial(step, self.config, self.likelihood)
 
     def reset_parameters(self) -> None:
-        """Start where learning starts at once.
+        """Initialise the parameters so that learning starts at once.
 
-        The paper says nothing of its initial weights, but the biases of the windows decide whether
-        the network learns at all in its first thousand steps. Filters as wide as half their
-        stride see what lies between the centres. Reading starts on half the image, where a coarse
-        grid still sees strokes. Writing starts on the whole image, with 1 / gamma = delta^2: since
-        every row of a filterbank sums to 1 over the image, a patch of ones under a wide window
-        changes the canvas by only 1 / delta^2, and gradients would be as small until gamma grew.
+        The paper says nothing about its initial weights, but the biases of the windows decide
+        whether the network learns at all in its first thousand steps. Filters half as wide as their
+        stride also see what lies between their centres. The read window starts on half the image,
+        where a coarse grid still sees strokes. The write window starts on the whole image, with
+        1 / gamma = delta^2: every row of a filter bank sums to 1 over the image, so through a wide
+        window a patch of ones would change the canvas by only 1 / delta^2, and gradients would be
+        just as small until gamma grew.
         """
         _, height, width = self.config.image_shape
         extent = max(height, width, 2) - 1
         for layer in (self.encoder, self.decoder):
-            bound = (layer.out_features / 4) ** -0.5  # as `torch.nn.LSTMCell`
+            bound = (layer.out_features / 4) ** -0.5  # as in `torch.nn.LSTMCell`
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.zeros_(layer.bias)
             layer.bias.data.view(4, -1)[1] = 1  # the forget gates start open
@@ -225,14 +227,14 @@ class DRAW(Pretrained):
                 self.write_window.bias.copy_(attention.params(window, size, height, width))
 
     def fuse(self, y: Int64[Tensor, " batch"] | None = None) -> Products:
-        """The four matrices that a step multiplies by, concatenated from the layers.
+        """Concatenate the layers into the four matrices that a step multiplies by.
 
-        Once for the whole chain: the gradient flows through the concatenation back into the layers.
-        A label is an input of the LSTMs that stays the same for the whole chain, so it amounts to a
-        bias of their gates, for each image its own.
+        This is done once for the whole chain; gradients flow through it back into the layers. A
+        label is an input of the LSTMs that stays the same for the whole chain, so it amounts to a
+        bias of their gates, one for each image.
 
         Args:
-            y: The labels, for a network of several classes.
+            y: The labels, for a network with classes.
         """
         heads = (self.prior, self.read_window, self.write_window, self.patch)
         return Products(
@@ -265,16 +267,16 @@ class DRAW(Pretrained):
 
         Args:
             x: Images with values in [0, 1].
-            y: Their labels, 0 to ``config.classes - 1``, for a network of several classes.
+            y: Their labels, 0 to ``config.classes - 1``, for a network with classes.
             generator: Source of the noise that samples the latents, on the device of ``x``.
             noise: The noise itself, standard normal.
-            glimpses: Length of the chain, if not ``config.glimpses``.
-            record: ``"all"``, or ``"last"`` to keep no canvas but c_T and no windows: what
-                training needs.
+            glimpses: Length of the chain. By default that of ``noise``, or ``config.glimpses``.
+            record: ``"all"``, or ``"last"`` to keep no windows and only the last canvas, which is
+                all that training needs.
 
         Raises:
-            ValueError: If ``x`` or ``noise`` has another shape or type, ``x`` other values, or the
-                labels are not those of such a network. Values are looked at on a CPU only.
+            ValueError: If ``x`` or ``noise`` has the wrong shape or type, ``x`` has values outside
+                [0, 1], or the labels do not suit the network. Values are checked on a CPU only.
         """
         check_images(x, self.config.image_shape, self.canvas.dtype)
         return self._run(x, x.shape[0], y, generator, noise, None, glimpses, record)
@@ -292,22 +294,22 @@ class DRAW(Pretrained):
     ) -> Trace:
         """Draw n images from the prior: equations (13) to (15).
 
-        To look at them only, call it under `torch.no_grad`: else the chain is kept for backward.
+        If you only want to look at them, call this under `torch.no_grad`. Otherwise the whole chain
+        is kept for the backward pass.
 
         Args:
             n: How many.
-            y: Of which classes to draw them, 0 to ``config.classes - 1``, for a network of several.
+            y: Their classes, 0 to ``config.classes - 1``, for a network with classes.
             generator: Source of the noise, on the device of the model.
             noise: The noise itself, standard normal.
-            z: Latents of the first glimpses, to be drawn as they are; those of the remaining
-                glimpses are sampled.
-            glimpses: Length of the chain, if not ``config.glimpses``.
-            record: ``"all"``, or ``"last"`` to keep no canvas but c_T and no windows, where the
-                finished picture is all that is wanted.
+            z: Latents to use for the first glimpses; those of the remaining glimpses are sampled.
+            glimpses: Length of the chain. By default that of ``noise``, or ``config.glimpses``.
+            record: ``"all"``, or ``"last"`` to keep no windows and only the last canvas, for when
+                you need only the finished picture.
 
         Raises:
-            ValueError: If ``n`` is less than 0, ``noise`` or ``z`` has another shape or type, or
-                the labels are not those of such a network.
+            ValueError: If ``n`` is less than 0, ``noise`` or ``z`` has the wrong shape or type, or
+                the labels do not suit the network.
         """
         return self._run(None, n, y, generator, noise, z, glimpses, record)
 
@@ -365,7 +367,7 @@ class DRAW(Pretrained):
         return trace if record == "last" else self._with_windows(trace, states, x is not None)
 
     def _with_windows(self, trace: Trace, states: list[State], read: bool) -> Trace:
-        """The windows of a chain, decoded anew from the states before and after each glimpse."""
+        """The trace with its windows, decoded again from the states around each glimpse."""
         _, height, width = self.config.image_shape
         if read and (size := self.config.read_size) is not None:
             params = torch.stack([s.heads.read_window for s in states[:-1]])
@@ -380,14 +382,14 @@ class DRAW(Pretrained):
         return trace
 
     def _checked(self, y: Tensor | None, batch: int) -> Tensor | None:
-        """The labels, on the device of the network."""
+        """The labels, checked, on the device of the network."""
         classes = self.config.classes
         if classes == 0:
             if y is not None:
                 raise ValueError("y must be None for a network without classes, got labels")
             return None
         if y is None:
-            raise ValueError(f"y must say which of {classes} classes each image is of, got None")
+            raise ValueError(f"y must give the class of each image, one of {classes}, got None")
         check_labels(y, batch, classes)
         return y.to(self.canvas.device)
 
@@ -401,7 +403,7 @@ class DRAW(Pretrained):
         return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads)
 
     def start_canvas(self, mean: Float[Tensor, "channels height width"]) -> None:
-        """Let c_0 show an average image, which spares the chain from drawing it.
+        """Let c_0 show the mean image, so that the chain need not learn to draw it.
 
         Args:
             mean: The mean of the training images, in [0, 1].

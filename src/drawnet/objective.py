@@ -1,11 +1,11 @@
-r"""What a trace is worth: likelihoods, divergences and bounds, in nats per image.
+r"""How good a trace is: likelihoods, KL divergences and bounds, in nats per image.
 
 A DRAW network is trained by the variational bound on the log-likelihood of an image x,
 
     log p(x) >= E_Q[ log D(x | c_T) - sum_t KL(Q(Z_t | h_enc_t) || P(Z_t)) ] = elbo = -(L^x + L^z)
 
-which is minus equation (12) of the paper: the nats that it takes to send the latents and then the
-image. The sign law: an `elbo` or a `log_likelihood` is better when it is higher.
+Its negative is equation (12) of the paper: the nats that it takes to send the latents and then the
+image. An `elbo` or a `log_likelihood` is better when it is higher.
 """
 
 import math
@@ -27,18 +27,18 @@ def log_likelihood(
 ) -> Float[Tensor, " batch"]:
     """log D(x | c_T), the -L^x of equation (9), in nats per image.
 
-    Every pixel of every channel is a variable of its own, given the canvas. By default it is a
-    Bernoulli variable with the canvas as its logit: for values between 0 and 1 this is the paper's
-    cross-entropy of intensities, which is no true code length.
+    Given the canvas, every pixel of every channel is independent of the others. By default it is a
+    Bernoulli variable with the canvas as its logit. For values between 0 and 1 this is the paper's
+    cross-entropy of intensities, which is not a code length.
 
     Args:
         x: Images with values in [0, 1].
         canvas: What was drawn, such as ``trace.canvas[-1]``.
-        likelihood: What a canvas says of an image, such as ``trace.likelihood``.
+        likelihood: The distribution of an image given a canvas, such as ``trace.likelihood``.
         known: Which pixels to count; all by default.
 
     Raises:
-        ValueError: If the canvas is that of other images.
+        ValueError: If the canvas does not have the shape that the images need.
     """
     each = likelihood.log_prob(x, canvas)
     if each.shape != x.shape:
@@ -53,7 +53,7 @@ def kl(trace: Trace) -> Float[Tensor, "glimpses batch"]:
     """KL(Q(Z_t | h_enc_t) || P(Z_t)), the terms of equation (10), in nats per image and glimpse.
 
     For P = N(0, I) it is 1/2 sum_k (mu_k^2 + sigma_k^2 - log sigma_k^2 - 1) over the dimensions k
-    of z: the constant of equation (11) is T |z| / 2, not T / 2.
+    of z. So the constant of equation (11) is T |z| / 2, not T / 2.
     """
     mu, log_sigma = trace.mu, trace.log_sigma
     if trace.prior_mu is not None and trace.prior_log_sigma is not None:
@@ -75,14 +75,14 @@ def training_loss(
     free_bits: float = 0.0,
     over_processes: Callable[[Tensor], Tensor] = lambda means: means,
 ) -> Float[Tensor, ""]:
-    """What to minimise instead of the mean of -elbo, where latents are hard to come by.
+    """What to minimise instead of the mean of -elbo, where the latents stay unused for long.
 
         L^x + beta sum_t max(lambda, KL_t)    with both averaged over the batch
 
-    A warm-up lets beta rise from 0 to 1, so that at first latents are free. With lambda > 0 the
-    first lambda nats of each glimpse stay free: a KL below them is not pushed any lower (the free
-    bits of Kingma et al., 2016, with one group of latents for each glimpse). With neither it is
-    -elbo.
+    A warm-up lets beta rise from 0 to 1, so that latents are free at first. With lambda > 0 the
+    first lambda nats of each glimpse stay free: a KL below that is not pushed any lower (the free
+    bits of Kingma et al., 2016, with one group of latents for each glimpse). With neither, this is
+    the mean of -elbo.
 
     Args:
         x: Images with values in [0, 1].
@@ -106,8 +106,9 @@ def log_weight(
 
     Args:
         x: Images with values in [0, 1].
-        trace: What the network made of them, or of others that share their known pixels.
-        known: Which pixels of ``x`` to count, all by default: x above is then what is known.
+        trace: What the network made of them, or of other images with the same known pixels.
+        known: Which pixels of ``x`` to count; all by default. The x in the formula is then only
+            what is known.
     """
     log_q = log_normal(trace.z, trace.mu, trace.log_sigma)
     if trace.prior_mu is not None and trace.prior_log_sigma is not None:
@@ -142,17 +143,17 @@ def importance_weighted_bound(
 
         log 1/K sum_k p(x, z_k) / q(z_k | x)    with z_k ~ q
 
-    For K = 1 it is the variational bound, with the divergence sampled too; its expectation rises
-    with K towards log p(x).
+    For K = 1 it is the variational bound, with the KL sampled too. Its expectation rises with K
+    towards log p(x).
 
     Args:
-        model: The network, or anything that is called as it is, with images, ``generator`` and
-            ``record``, and gives a `Trace`.
+        model: The network, or any function that is called like it, with images, ``generator`` and
+            ``record`` (and ``y``, if given), and returns a `Trace`.
         x: Images with values in [0, 1].
         samples: K, >= 1.
         generator: Source of the noise, on the device of ``x``.
-        chunk: How many chains to run at a time, >= 1, which bounds the memory.
-        y: The labels of the images, for a network of several classes: then it bounds log p(x | y).
+        chunk: How many chains to run at a time, >= 1, to limit the memory.
+        y: The labels of the images, for a network with classes. The bound is then on log p(x | y).
 
     Raises:
         ValueError: If ``samples`` is less than 1, or there are no images.

@@ -1,4 +1,4 @@
-"""What the processor is called."""
+"""The name of the processor."""
 
 import platform
 from pathlib import Path

@@ -1,13 +1,13 @@
 """A recipe: everything that decides what a training does, in one frozen record.
 
 A recipe names the model, the data, the optimiser and the machine. With the same recipe, machine,
-versions and number of threads a training gives the same weights to the last bit. Recipes are
+versions and number of threads, a training gives the same weights to the last bit. Recipes are
 written in YAML (those that come with the package are in ``drawnet/recipes``), read by the command
 `drawnet train --recipe NAME`, and saved with every run, so that a run can be repeated from its
 folder alone.
 
 Every value is checked when its record is made: an impossible one raises a `ValueError` that names
-the field, its range and what came, before anything is allocated.
+the field, its range and the value it got, before anything is allocated.
 """
 
 import math
@@ -38,9 +38,9 @@ class DataConfig:
     """Which images to learn from.
 
     Args:
-        name: A data set that `drawnet.data.load` knows, or ``folder`` for one's own images.
-        options: What `drawnet.data.load` takes beside the name, for example
-            ``{size: 32, channels: 1}`` for a folder of pictures.
+        name: A data set that `drawnet.data.load` knows, such as ``folder`` for your own images.
+        options: The options of that data set, for example ``{size: 32, channels: 1}`` for a folder
+            of pictures.
     """
 
     name: str = "digits"
@@ -56,29 +56,30 @@ class OptimConfig:
 
     Args:
         lr: The highest learning rate, in (0, 1].
-        window_lr: The rate of the layers that place the windows, as a fraction of `lr`, in (0, 1].
-            A classifier needs less than 1: see `drawnet.classify`.
-        warmup_steps: Steps over which the rate rises from 0, linearly.
-        final_lr: The rate at the last step, as a fraction of `lr`, in [0, 1].
+        window_lr: The learning rate of the layers that place the windows, as a fraction of `lr`, in
+            (0, 1]. A classifier needs less than 1: see `drawnet.classify`.
+        warmup_steps: Steps over which the learning rate rises from 0, linearly.
+        final_lr: The learning rate at the last step, as a fraction of `lr`, in [0, 1].
         betas: Adam's two decay rates, in [0, 1).
-        weight_decay: Decoupled decay (AdamW) of the layers' weights, >= 0: each step takes that
-            times its rate off them. Biases and initial states do not decay. At 0 this is Adam.
-        clip: Longest allowed norm of the whole gradient, > 0. Longer ones are scaled down to it.
+        weight_decay: Decoupled decay (AdamW) of the layers' weights, >= 0: each step shrinks
+            them by this fraction times the learning rate. Biases and initial states do not decay.
+            At 0 this is Adam.
+        clip: Largest allowed norm of the whole gradient, > 0. Larger ones are scaled down to it.
         ema_decay: Decay per step of the exponential moving average of the weights, in [0, 1). The
             averaged weights are the ones that are validated, kept and evaluated.
         batch_size: Images per step, over all processes together.
         epochs: Passes over the training set. Images that do not fill a batch at the end of a pass
             are left out of it; which ones differs from pass to pass.
-        glimpse_schedule: From which epoch on (counted from 0) how many glimpses, such as
-            ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: that many throughout. The
-            parameters do not depend on the number of glimpses, so a chain trained short carries on
-            long, at a fraction of the cost. The optimiser's state is kept when the number changes.
-        free_bits: Nats of each glimpse's latents, >= 0, that cost nothing in training: its KL,
-            averaged over the batch, is not pushed below them. For networks that draw.
+        glimpse_schedule: How many glimpses from which epoch on (counted from 0), such as
+            ``{0: 16, 20: 64}``, ending with `model.glimpses`. Empty: `model.glimpses` throughout.
+            No weight depends on the number of glimpses, so most of a training can run on a short
+            chain, at a fraction of the cost. The optimiser's state is kept when the number changes.
+        free_bits: Nats of each glimpse's latents, >= 0, that cost nothing in training: the
+            glimpse's KL, averaged over the batch, is not pushed below that. For networks that draw.
         kl_warmup_epochs: Epochs, >= 0, over which the weight of the KL in training rises from 0 to
             1, linearly. For networks that draw.
-        distillation: What share the answers of the teachers have in what is learned, in [0, 1]; the
-            labels have the rest. Where the recipe has no `teachers` this does nothing.
+        distillation: The share of the teachers' answers in what is learned, in [0, 1]; the labels
+            have the rest. Without `teachers` in the recipe this does nothing.
         hindsight: The weight, >= 0, of what the windows learn from another search of the images
             that were answered worst: see `drawnet.training.hindsight`. For networks that classify
             by glimpses.
@@ -125,7 +126,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """What to run on. The first four go to Lightning's Trainer.
+    """What to run on, and how. The first four go to Lightning's Trainer.
 
     Args:
         accelerator: ``cpu``, ``cuda``, ..., or ``auto``: an NVIDIA GPU where there is one, and the
@@ -133,19 +134,21 @@ class TrainerConfig:
         devices: Devices per machine: a number, or ``auto`` for all there are.
         num_nodes: Machines.
         strategy: How several devices share the work: ``auto``, ``ddp``, ...
-        max_time: Stop after this time, as ``DD:HH:MM:SS`` (in YAML in quotes); a training that is
-            resumed has it again.
+        max_time: Stop after this time, as ``DD:HH:MM:SS`` (quoted in YAML). Every time that a
+            training is resumed, it has this time again.
         validate_every: Epochs between two validations.
-        checkpoint_minutes: Minutes between two checkpoints; there is also one after validation.
+        checkpoint_minutes: Minutes between two checkpoints; every validation also saves one.
         threads: Threads per process for torch; by default torch decides.
-        compile: Compile the step of the model: ``on``, ``off``, or ``auto`` where it pays.
-        products: Matrix products in ``fp32``, or with operands rounded to ``bf16``, or ``auto``:
-            rounded on a CPU that is faster so.
-        onednn: Let oneDNN compute the products of a CPU where it does so exactly, instead of MKL.
-        recompute: Compute the inner values of each glimpse again in backward instead of keeping
-            them, which takes less memory and more time.
+        compile: Compile the step of the model: ``on``, ``off``, or ``auto``, where there is a
+            compiler.
+        products: Matrix products in ``fp32``, or rounded to ``bf16``, or ``auto``: rounded on a CPU
+            that is faster with it.
+        onednn: Let oneDNN, instead of MKL, compute the matrix products of a CPU, where that is
+            exact.
+        recompute: Compute the inner values of each glimpse again in the backward pass instead of
+            keeping them, which takes less memory and more time.
         graphs: Run each step on an NVIDIA GPU as a CUDA graph, which is recorded at the first step
-            and wherever the number of glimpses changes. Elsewhere this does nothing.
+            and whenever the number of glimpses changes. Elsewhere this does nothing.
         tensorboard: Write a log for TensorBoard beside ``metrics.csv``.
     """
 
@@ -181,18 +184,18 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training.
+    """A whole training run.
 
     Args:
-        model: The network: what it is follows from the type of its configuration.
+        model: The network. The type of its configuration says which one it is.
         data: The images.
         optim: The optimiser and its schedules.
         trainer: The machine.
         seed: Decides the initial weights, the order of the images and the noise, in [0, 2^32).
-        start: Weights to begin with, instead of random ones: whatever `from_pretrained` takes. They
-            must be of the same sizes; only the number of glimpses may differ.
-        teachers: Weights of classifiers of the same images, whose mean answer is learned beside the
-            labels, which is called distillation (Hinton et al., 2015, arXiv 1503.02531). For
+        start: Weights to begin with, instead of random ones: whatever `from_pretrained` takes. The
+            sizes must be the same; only the number of glimpses may differ.
+        teachers: Weights of classifiers of the same images. Their mean answer is learned along with
+            the labels; this is called distillation (Hinton et al., 2015, arXiv 1503.02531). For
             classifiers.
     """
 
@@ -227,13 +230,13 @@ class Recipe:
         return next(name for name, kind in NETWORKS.items() if isinstance(self.model, kind))
 
     def glimpses(self, epoch: int) -> int:
-        """The number of glimpses T in this epoch of the training, by `optim.glimpse_schedule`."""
+        """The number of glimpses T in an epoch of the training, by `optim.glimpse_schedule`."""
         begun = [start for start in self.optim.glimpse_schedule if start <= epoch]
         return self.optim.glimpse_schedule[max(begun)] if begun else self._most_glimpses
 
     @property
     def _most_glimpses(self) -> int:
-        """A network that knows of no glimpses looks once."""
+        """`model.glimpses`, or 1 for a network without glimpses."""
         return 1 if isinstance(self.model, ConvNetConfig) else self.model.glimpses
 
 
@@ -243,7 +246,7 @@ def shipped() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The file of a shipped recipe, or of one's own.
+    """The file of a shipped recipe, or of your own.
 
     Args:
         name: A shipped name such as ``mnist``, or the path of a YAML file.
@@ -259,13 +262,13 @@ def find(name: str) -> Path:
 
 
 def read(name: str | Path) -> Recipe:
-    """A shipped recipe, or one's own in a file, such as the ``recipe.yaml`` of a run.
+    """Read a shipped recipe, or one in a file, such as the ``recipe.yaml`` of a run.
 
     Args:
         name: A shipped name such as ``mnist``, or the path of a YAML file.
 
     Raises:
-        ValueError: If there is neither, or it is no recipe.
+        ValueError: If there is neither, or it is not a recipe.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -279,12 +282,12 @@ def read(name: str | Path) -> Recipe:
 
 
 def add_fields(parser: Any, file: Path) -> None:
-    """Let a parser of jsonargparse take the fields of a recipe, by default as a file has them.
+    """Let a parser of jsonargparse take the fields of a recipe. Their defaults come from a file.
 
     Raises:
-        ValueError: If the file is no YAML, or names a network that there is not.
+        ValueError: If the file is not YAML, or names an unknown network.
     """
-    network = network_in(file)  # which decides what can be asked of it
+    network = network_in(file)  # which decides what options there are
     parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
     parts = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
     for part, kind in {"model": NETWORKS[network], **parts}.items():
@@ -294,7 +297,7 @@ def add_fields(parser: Any, file: Path) -> None:
 
 
 def recipe_of(values: Any) -> Recipe:
-    """The recipe that such a parser has read."""
+    """The recipe in the values that such a parser has read."""
     return Recipe(
         NETWORKS[values.network](**vars(values.model)),
         DataConfig(**vars(values.data)),
@@ -310,7 +313,7 @@ def network_in(file: Path) -> str:
     """What the recipe in a YAML file trains, one of `NETWORKS`.
 
     Raises:
-        ValueError: If it is no YAML, or names another network.
+        ValueError: If the file is not YAML, or names an unknown network.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))

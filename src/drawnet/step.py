@@ -1,9 +1,9 @@
 """One glimpse of DRAW, as a pure function of the state before it: `step`.
 
-The layers of the network are separate and named as in the paper, in `drawnet.DRAW`. What runs here
-is four matrix products joined by pieces without weights: those of the two LSTMs, each of all that
-it sees at once, and those of mu and log sigma and of everything else that is linear in h_dec (the
-prior, both windows and the patch). The notation is that of `drawnet.model`.
+In `drawnet.DRAW` the layers of the network are separate, and named as in the paper. A step is four
+matrix products, joined by operations without weights: one for each LSTM, over all its inputs at
+once; one for mu and log sigma; and one for everything that is linear in h_dec (the prior, both
+windows and the patch). The notation is that of `drawnet.model`.
 """
 
 from typing import Any, NamedTuple, Self
@@ -18,11 +18,11 @@ from drawnet.likelihood import Likelihood
 
 
 class Product(NamedTuple):
-    """A matrix and a bias that are used at every step, and how precisely to multiply."""
+    """A matrix and a bias that are used at every step, and the precision to multiply in."""
 
     weight: Tensor
-    bias: Tensor  # (features,), or of each image its own
-    rounded: Tensor | None  # the weight in lower precision; None: multiply in its own
+    bias: Tensor  # (features,), or one for each image
+    rounded: Tensor | None  # the weight in lower precision, or None to multiply in its own
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x W^T + b``."""
@@ -33,18 +33,18 @@ class Product(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor, precision: torch.dtype | None) -> Self:
-        """A matrix to multiply by with operands rounded to ``precision``, or not rounded."""
+        """A product with operands rounded to ``precision``, or not rounded if that is None."""
         return cls(weight, bias, None if precision is None else weight.detach().to(precision))
 
     @classmethod
     def joined(cls, layers: list[nn.Linear], precision: torch.dtype | None) -> Self:
-        """Layers with the same input, as one."""
+        """Layers with the same input, joined into one product."""
         weight = torch.cat([layer.weight for layer in layers])
         return cls.of(weight, torch.cat([layer.bias for layer in layers]), precision)
 
 
 class LowPrecision(torch.autograd.Function):
-    """x W^T in another precision. The gradient of W adds up over the chain in that of W."""
+    """x W^T in lower precision. The gradient of W adds up over the chain in W's own precision."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, rounded: Tensor) -> Tensor:
@@ -66,20 +66,20 @@ class Products(NamedTuple):
     latent: Product  # h_enc -> mu, log sigma
     decoder: Product  # [z, h_dec] -> gates
     heads: Product  # h_dec -> all of Heads
-    own: tuple[Tensor, ...] = ()  # what a step of one's own needs besides
+    own: tuple[Tensor, ...] = ()  # whatever else a step of your own needs
 
 
 class Heads(NamedTuple):
-    """What is read off h_dec, each ``(B, features)``."""
+    """What is computed from h_dec, each ``(B, features)``."""
 
     prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
     read_window: Tensor  # the next window to read through; no features without attention
     write_window: Tensor  # the window to write through now; no features without attention
-    patch: Tensor  # what to write now, on every plane of the canvas: N N or H W features each
+    patch: Tensor  # what to write now: N N or H W features for each plane of the canvas
 
 
 class State(NamedTuple):
-    """What a step hands to the next."""
+    """What a step passes on to the next."""
 
     canvas: Tensor
     h_enc: Tensor
@@ -110,11 +110,11 @@ def step(
 
     Args:
         config: The sizes.
-        likelihood: What a canvas says of an image.
+        likelihood: The distribution of an image given a canvas.
         products: From `DRAW.fuse`.
         x: The images to infer from, or None to sample from the prior.
-        state: The state after the glimpse before.
-        noise: A standard normal sample, which makes z.
+        state: The state after the previous glimpse.
+        noise: A standard normal sample, from which z is made.
         z: Latents to use as they are, instead of sampling them.
     """
     canvas, h_enc, cell_enc, h_dec, cell_dec, heads = state
@@ -138,9 +138,9 @@ def step(
 
 
 def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """An LSTM with forget gates (Gers et al., 2000): (h, cell) from the sum of its four gates.
+    """An LSTM with forget gates (Gers et al., 2000): (h, cell) from the inputs of its four gates.
 
-    The gates i, f, g, o stand in the order of `torch.nn.LSTMCell`.
+    The gates are in the order of `torch.nn.LSTMCell`: i, f, g, o.
     """
     i, f, g, o = gates.chunk(4, dim=-1)
     cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * tanh(g)
@@ -148,7 +148,7 @@ def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tanh(x: Tensor) -> Tensor:
-    """tanh x = 2 sigma(2x) - 1, which takes a CPU less time than `torch.tanh`."""
+    """tanh x = 2 sigma(2x) - 1, which is faster on a CPU than `torch.tanh`."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
@@ -174,7 +174,7 @@ def stroke(
 def read_off(
     config: DRAWConfig, likelihood: Likelihood, products: Products, h_dec: Tensor
 ) -> Heads:
-    """The last product of a step, in its pieces."""
+    """The last product of a step, split into its parts."""
     sizes = [
         2 * config.z_size if config.prior == "learned" else 0,
         5 if config.read_size is not None else 0,
@@ -185,12 +185,12 @@ def read_off(
 
 
 def patch_features(config: DRAWConfig, likelihood: Likelihood) -> int:
-    """How many numbers are written at each glimpse."""
+    """The number of values written at each glimpse."""
     planes, height, width = canvas_shape(config, likelihood)
     return planes * (height * width if config.write_size is None else config.write_size**2)
 
 
 def canvas_shape(config: DRAWConfig, likelihood: Likelihood) -> tuple[int, int, int]:
-    """(P C, H, W): a canvas has P planes a channel, as many as the likelihood needs."""
+    """(P C, H, W): a canvas has P planes per channel, as many as the likelihood needs."""
     channels, height, width = config.image_shape
     return likelihood.planes * channels, height, width

@@ -3,8 +3,8 @@
     folder/model.safetensors    the tensors, by the names of the module's parameters
     folder/config.json          {"model", "format", "config", "sha256", "provenance"}
 
-Nothing is pickled. The sha256 is checked, since a flipped bit would load without complaint; and a
-key that is not known is refused rather than dropped, since it would be another model.
+Nothing is pickled. The sha256 is checked, since a flipped bit would load without complaint. An
+unknown key is refused rather than dropped, since without it the model would be another.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ SHIPPED = Path(__file__).parent / "pretrained"
 
 
 class WeightsError(ValueError):
-    """There are no such weights, or they are damaged, or of another model."""
+    """Weights are missing, damaged or of another model."""
 
 
 class Pretrained(nn.Module):
-    """Abstract: a network that is made from its configuration alone and can be kept on disk.
+    """Abstract: a network that is made from its configuration alone and can be saved to disk.
 
     Attributes:
         Config: The class of its configuration, a dataclass.
@@ -45,8 +45,8 @@ class Pretrained(nn.Module):
         """Write ``model.safetensors`` and, beside it, ``config.json`` with its sha256.
 
         Args:
-            folder: Made where it does not exist.
-            **provenance: What to remember of where the weights come from, as JSON.
+            folder: Where to write them; created if it does not exist.
+            **provenance: What to record about where the weights come from, as JSON.
         """
         save(folder, self, asdict(self.config), provenance)
 
@@ -54,8 +54,8 @@ class Pretrained(nn.Module):
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Self:
         """Read what `save_pretrained` wrote, in torch's default type, which is single precision.
 
-        A subclass also takes the weights of the network that it extends; what those lack stays as
-        it is in a new network.
+        A subclass also takes the weights of the network that it extends; whatever these lack stays
+        as initialised.
 
         Args:
             name: A folder, the name of weights that come with the package (`shipped`), or the name
@@ -63,7 +63,7 @@ class Pretrained(nn.Module):
             revision: The commit, branch or tag of a repository of the hub.
 
         Raises:
-            WeightsError: If there are none, or they are damaged, or of another model.
+            WeightsError: If the weights are missing, damaged or of another model.
         """
         extended = [each.__name__ for each in cls.__mro__ if issubclass(each, Pretrained)]
         description, state = load(name, extended, revision)
@@ -86,7 +86,7 @@ def shipped() -> list[str]:
 def save(
     folder: str | Path, module: nn.Module, config: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the weights of a module; `load` gives them back."""
+    """Write the weights of a module; `load` reads them."""
     folder = Path(folder)
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     data = serialise(tensors)
@@ -109,10 +109,10 @@ def load(
     Args:
         name: A folder, the name of shipped weights, or a repository of the Hugging Face hub.
         models: Names of the classes that the weights may be of.
-        revision: Of the repository.
+        revision: The commit, branch or tag of the repository.
 
     Raises:
-        WeightsError: If there are none, or they are damaged, or of another model or format.
+        WeightsError: If the weights are missing, damaged, or of another model or format.
     """
     folder = locate(name, revision)
     description = describe(folder)
@@ -146,17 +146,17 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def class_names(provenance: Mapping[str, Any], count: int) -> list[str]:
-    """Of the classes of a network: those of its training images, or their numbers."""
+    """The names of a network's classes, from its training images if they had any, or numbers."""
     names = list(provenance.get("classes", []))
     return names if len(names) == count else [str(k) for k in range(count)]
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:
-    """The folder of weights by that name; see `load`."""
+    """The folder of the weights with that name; see `load`."""
     for folder in (Path(name), Path(name) / "weights", SHIPPED / str(name)):
         if (folder / "config.json").is_file():
             if revision is not None:
-                what = "a revision is of a repository of the hub"
+                what = "only a repository of the hub has a revision"
                 raise WeightsError(f"{what}, got {revision} for the folder {folder}")
             return folder
     if Path(name).exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)):
