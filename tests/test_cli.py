@@ -164,7 +164,7 @@ def test_reconstruct(
         (["dance"], "invalid choice: 'dance'"),
         (["train", "--recipe", "nothing"], "recipe must be a YAML file or one of"),
         (["train", "--optim.speed", "3"], "unrecognized arguments: --optim.speed"),
-        (["train", "--optim.epoch", "3"], "(is it optim.epochs?)"),
+        (["train", "--optim.epoch", "3"], "(did you mean optim.epochs?)"),
         (["train", "--optim.lr", "quick"], "optim.lr must be a number, got quick"),
         (["train", "--model.read_size", "None"], "must be a whole number or null, got None"),
         (["train", "--model.image_shape", "9"], "must be a list, such as '[1, 28, 28]', got 9"),
@@ -345,7 +345,7 @@ def test_after_a_divergence_it_says_how_to_go_on(
     failed = drawnet("train", "--recipe", "digits", "--optim.lr", "4e-3", "--out", tmp_path)
     assert failed.code == 3
     go_on = f"drawnet train --out {tmp_path} --resume --optim.lr 0.002"
-    assert failed.err.endswith(f"not finite; to go on from before: {go_on}\n")
+    assert failed.err.endswith(f"not finite; to go on from before that: {go_on}\n")
 
 
 def test_weights_tell_where_they_come_from(drawnet: Callable[..., Answer], trained: Path) -> None:

@@ -636,7 +636,7 @@ def test_pictures_and_their_nats_as_they_are_sent(
         ),
         (["complete", "CLASSIFIER"], "expected weights of a DRAW, got GlimpseClassifier"),
         (["classify", "WITH"], "expected weights of a GlimpseClassifier, got DRAW, which is for"),
-        (["classify", "OWN"], "got Own, a network of one's own, which is for Python only"),
+        (["classify", "OWN"], "got Own, a custom network, which is for Python only"),
         (
             ["classify", "CLASSIFIER", "--image", "no.png"],
             "no.png: expected a picture, got no such",

@@ -87,7 +87,7 @@ def test_bits_of_intensities_and_what_is_no_code_length(
     assert grey["bits_per_dim"] is grey["iw_bits_per_dim"] is None
     told = drawnet("evaluate", drawer, *options).out
     assert told.endswith("of which a bernoulli likelihood gives the cross-entropy.\n")
-    assert "no code length" in told
+    assert "not a code length" in told
 
     levels = save_drawer(tmp_path, likelihood="logistic", components=2)
     bound = json.loads(drawnet("evaluate", levels, *options, "--json").out)
@@ -96,7 +96,7 @@ def test_bits_of_intensities_and_what_is_no_code_length(
     assert bound["bits_per_dim"] == pytest.approx(bound["nats"] / per_bit)
     assert bound["iw_bits_per_dim"] == pytest.approx(bound["iw_nats"] / per_bit)
     told = drawnet("evaluate", levels, *options).out
-    assert "no code length" not in told
+    assert "not a code length" not in told
     assert f", or {bound['bits_per_dim']:.3f} bits per dimension\n" in told
     assert f", or {bound['iw_bits_per_dim']:.3f} bits per dimension\n" in told
 
@@ -196,7 +196,7 @@ def test_what_is_known_from_python_only(drawnet: Callable[..., Answer], tmp_path
     given = {"data": "dots, read from a dataset of 60 items", "data_name": None}
     save_drawer(tmp_path / "given", given)
     for folder, message in (
-        ("own", "own: got weights of a Own, a network of one's own, which is for Python only"),
+        ("own", "own: got weights of a Own, a custom network, which is for Python only"),
         ("given", "given was trained on dots, read from a dataset of 60 items, given from Python"),
     ):
         answer = drawnet("evaluate", tmp_path / folder)

@@ -232,6 +232,6 @@ def test_a_training_of_recorded_steps_is_the_same_training(
 def test_a_training_without_a_gpu_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "drawnet")
     run(tmp_path / "asked", recipe=SCHEDULE)
-    assert "no CUDA graphs, without such a GPU" in caplog.messages
+    assert "no CUDA graphs: they need an NVIDIA GPU" in caplog.messages
     run(tmp_path / "plain", recipe=replace(SCHEDULE, trainer=RECIPE.trainer))
     assert rows(tmp_path / "asked") == rows(tmp_path / "plain")

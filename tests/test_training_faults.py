@@ -152,7 +152,9 @@ def test_pictures_that_have_changed_are_others(tmp_path: Path) -> None:
     recipe = replace(RECIPE, model=model, data=wanted)
     train(recipe, tmp_path / "run", data_dir=before, bar=False)
     longer = replace(recipe, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
-    with pytest.raises(CheckpointError, match=r"this is a DRAW on .*begin anew with its weights"):
+    with pytest.raises(
+        CheckpointError, match=r"this is a DRAW on .*begin a new run with its weights"
+    ):
         train(longer, tmp_path / "run", data_dir=after, resume=True, bar=False)
     shutil.copytree(before, tmp_path / "moved")
     train(longer, tmp_path / "run", data_dir=tmp_path / "moved", resume=True, bar=False)

@@ -115,10 +115,10 @@ def test_a_longest_chain_that_is_not_reached_is_told(
 
 def test_a_rate_that_never_falls_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for warmup in (STEPS_PER_EPOCH * EPOCHS - 1, STEPS_PER_EPOCH * EPOCHS):
-        assert "the rate rises for all" not in caplog.text
+        assert "the learning rate rises for all" not in caplog.text
         optim = replace(RECIPE.optim, warmup_steps=warmup)
         run(tmp_path / str(warmup), recipe=replace(RECIPE, optim=optim))
-    assert f"the rate rises for all {warmup} steps" in caplog.text
+    assert f"the learning rate rises for all {warmup} steps" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"free_bits": 0.5}, {"kl_warmup_epochs": 2.5}])

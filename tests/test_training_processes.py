@@ -101,7 +101,7 @@ def test_two_processes_do_what_one_does(result: Result, tmp_path: Path) -> None:
 def test_resumed_on_one_process(result: Result, caplog: pytest.LogCaptureFixture) -> None:
     out = result.folder / "died"
     run(out, Spy(fresh=False), ONE, resume=checkpoints(out)[0])
-    assert "the checkpoint is of 2 processes, this is a training on 1" in caplog.text
+    assert "the checkpoint is of 2 processes, this training runs on 1" in caplog.text
     unbroken = result.folder / "unbroken"
     for name, weight in final_state(out)["state_dict"].items():
         expected = final_state(unbroken)["state_dict"][name]

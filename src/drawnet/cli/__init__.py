@@ -1,7 +1,7 @@
 """The command `drawnet`: parse, call, print.
 
-Each verb reads its own arguments and imports what it needs when it runs, so that ``--help`` is
-quick. Bad input is one line on stderr and exit 2.
+Each verb reads its own arguments, and imports what it needs only when it runs, so ``--help`` is
+quick. Bad input gives one line on stderr and exit code 2.
 
     `training`   train, recipes
     `results`    evaluate
@@ -9,9 +9,9 @@ quick. Bad input is one line on stderr and exit 2.
     `paper`      figure
     `latents`    explore
     `programs`   weights, demo, benchmark
-    `arguments`  what verbs ask for in the same words
-    `inputs`     the weights and the images that were asked for
-    `outputs`    what is said and saved
+    `arguments`  parsers, and the options that several verbs share
+    `inputs`     loading the weights and the images that the options name
+    `outputs`    printing messages and saving figures
 """
 
 import argparse
@@ -50,21 +50,21 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    0: done. 1: the machine failed, such as a full disk. 2: bad input. 3: the training diverged.
-    128 + n: stopped by signal n.
+    The exit codes are 0: done; 1: the machine failed, such as a full disk; 2: bad input; 3: the
+    training diverged; 128 + n: stopped by signal n.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names may be any bytes
     verb = _verb(argv)
     try:
         VERBS[verb](argv[1:])
-        if sys.stdout is not None:  # as it is where the shell has closed it
+        if sys.stdout is not None:  # it is None if the shell has closed it
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to flush at exit.
+        # The reader of our output has gone; make sure that nothing is flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _verb(argv: Sequence[str]) -> str:
-    """The verb of a command line; help, version and mistakes end here."""
+    """The verb of a command line; ``--help``, ``--version`` and a wrong verb exit here."""
     from drawnet import __version__
 
     verbs = "\n".join(f"  {verb:12} {run.__doc__}" for verb, run in VERBS.items())
@@ -95,9 +95,9 @@ def _verb(argv: Sequence[str]) -> str:
         "drawnet",
         usage="drawnet VERB ...",
         description="DRAW, the deep recurrent attentive writer: a network that draws images.",
-        epilog=f"verbs:\n{verbs}\n\n`drawnet VERB --help` tells what a verb takes.",
+        epilog=f"verbs:\n{verbs}\n\n`drawnet VERB --help` lists the options of a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"drawnet {__version__}")
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of those below")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of the verbs below")
     return str(parser.parse_args(argv[:1]).verb)

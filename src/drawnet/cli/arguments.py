@@ -1,4 +1,4 @@
-"""What verbs ask for in the same words: parsers, and the options that several of them share."""
+"""Parsers, and the options that several verbs share."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ FIGURES = (".png", ".pdf", ".svg")
 
 
 class Plain(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit 2."""
@@ -23,7 +23,7 @@ class Plain(argparse.ArgumentParser):
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that tells the defaults, where there are any."""
+    """Help that shows an option's default, if it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         bare = action.default is None or action.default is False
@@ -31,12 +31,12 @@ class Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def verb_parser(verb: Verb) -> Plain:
-    """The parser of a verb, which is described by its function."""
+    """The parser of a verb, with the docstring of its function as the description."""
     return Plain(f"drawnet {verb.__name__}", description=verb.__doc__, formatter_class=Defaults)
 
 
 def kinds_of(parser: Plain, name: str) -> Parsers:
-    """Where the kinds of a verb get parsers of their own."""
+    """Make the sub-parsers of a verb, one for each kind of figure or walk."""
     return parser.add_subparsers(
         dest=name, metavar=name.upper(), required=True, title=f"{name}s", parser_class=Plain
     )
@@ -49,7 +49,7 @@ def add_kind(
     draw: Callable[[argparse.Namespace], None],
     aliases: Sequence[str] = (),
 ) -> Plain:
-    """A parser for one kind of what a verb does, by function ``draw``."""
+    """Add the parser for one kind, which the function `draw` carries out."""
     parser = kinds.add_parser(
         name, aliases=aliases, help=what, description=what, formatter_class=Defaults
     )
@@ -65,7 +65,7 @@ def add_number(
     default: float | None,
     what: str,
 ) -> None:
-    """An option that is a number within a range, whole if the ends of the range are."""
+    """Add an option for a number from `low` to `high`; it is whole if they are."""
     number = type(low)
 
     def parse(text: str) -> float:
@@ -80,33 +80,35 @@ def add_number(
 
 
 def add_weights(parser: Plain) -> None:
-    """Which network, and how to run it."""
+    """Add the options for which network to load, and how to run it."""
     parser.add_argument(
-        "weights", help="a run folder, a folder of weights, or the name of shipped weights"
+        "weights", help="a run folder, a folder of weights, or a name listed by `drawnet weights`"
     )
-    add_number(parser, "glimpses", 1, 10_000, None, "length of the chain, if not the network's own")
+    add_number(
+        parser, "glimpses", 1, 10_000, None, "number of glimpses; by default the network's own"
+    )
     add_seed(parser)
-    parser.add_argument("--device", help="such as cpu or cuda; by default what there is")
+    parser.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
 
 
 def add_seed(parser: Plain) -> None:
-    """What everything random depends on."""
-    add_number(parser, "seed", 0, 2**32 - 1, 0, "of everything random")
+    """Add the seed of everything random."""
+    add_number(parser, "seed", 0, 2**32 - 1, 0, "seed of everything random")
 
 
 def add_data(parser: Plain, *, split: bool = True) -> None:
-    """Which images."""
-    parser.add_argument("--data", help="a data set; by default the one of the training")
-    parser.add_argument("--data-dir", type=Path, help="where the data sets are")
+    """Add the options for which images to use."""
+    parser.add_argument("--data", help="name of a data set; by default that of the training")
+    parser.add_argument("--data-dir", type=Path, help="folder that holds the data sets")
     parser.add_argument(
         "--data-options",
         type=_mapping,
         metavar="YAML",
-        help="options of the set, such as '{distractors: 16}'; the others as in the training",
+        help="options of the data set, such as '{distractors: 16}'; the others as in training",
     )
     if split:
         splits = ("train", "valid", "test")
-        parser.add_argument("--split", choices=splits, default="test", help="the part of it")
+        parser.add_argument("--split", choices=splits, default="test", help="part of the data set")
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def add_figure_file(parser: Plain, default: str) -> None:
-    """Where to save a figure, and how fine. Which file by default is up to the verb."""
+    """Add the options for where to save a figure and how finely; the verb sets the default."""
 
     def file(text: str) -> Path:
         path = Path(text)
@@ -130,6 +132,6 @@ def add_figure_file(parser: Plain, default: str) -> None:
             raise argparse.ArgumentTypeError(f"must end in .png, .pdf or .svg, got {text}")
         return path
 
-    what = f"a PNG, PDF or SVG, as its suffix says (default: {default})"
+    what = f"file to save, whose suffix says PNG, PDF or SVG (default: {default})"
     parser.add_argument("--out", type=file, metavar="FILE", help=what)
     add_number(parser, "dpi", 20, 1200, 200, "dots per inch of a PNG; a figure is 6.75 inches wide")

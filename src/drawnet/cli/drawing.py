@@ -1,4 +1,4 @@
-"""`drawnet generate`, `reconstruct`, `complete`, `classify`: a picture, and how it came about."""
+"""`drawnet generate`, `reconstruct`, `complete`, `classify`: a picture and an animation."""
 
 import argparse
 import io
@@ -32,22 +32,24 @@ if TYPE_CHECKING:
 
 FORMATS = ("gif", "png", "apng", "webp", "none")
 BUDGET = 2**28
-"""At most so many pixels in all frames of an animation, which take three bytes each."""
+"""The most pixels in all frames of an animation together; each takes three bytes."""
 CHAINS = 2**26
-"""At most so many latents and numbers of a canvas in all chains of a completion; some eight times
-as many are kept."""
+"""The most latents and canvas values in all chains of a completion; about eight times as many
+numbers are kept in memory."""
 
 
 def generate(argv: Sequence[str]) -> None:
-    """Draw new images: a picture of all, and an animation of the canvases growing."""
+    """Draw new images: a picture of them all, and an animation of how they are drawn."""
     parser = verb_parser(generate)
     add_weights(parser)
-    _add_pictures(parser, count=None, what="images to draw (default: 64, or 16 with --size)")
+    _add_pictures(
+        parser, count=None, what="how many images to draw (default: 64, or 16 with --size)"
+    )
     enlarging = parser.add_mutually_exclusive_group()
     _add_scale(enlarging)
-    what = "longer side of an image, drawn with finer strokes; needs attention in writing"
+    what = "longer side of an image in pixels, drawn with finer strokes; needs write attention"
     add_number(enlarging, "size", 1, 4096, None, what)
-    what = "the class to draw, or several with commas, a row each; by default all in turn"
+    what = "the class to draw, or several with commas, one per row; by default all in turn"
     parser.add_argument("--label", help=what)
     asked = parser.parse_args(argv)
     model = drawer(asked)
@@ -58,14 +60,14 @@ def generate(argv: Sequence[str]) -> None:
         scale = _scale(asked, model, count)
     else:
         _afford_pictures(asked, model, count, enlarge)
-        scale = 1  # it is drawn as large
+        scale = 1  # it is drawn at its full size
 
     from drawnet import visualise
 
     trace = model.generate(count, y=y, generator=generator_for(asked, model))
     mean = trace.mean
     if enlarge is not None:
-        if asked.format == "none":  # the other canvases need not be enlarged
+        if asked.format == "none":  # only the last canvas needs enlarging
             mean = trace.likelihood.mean(visualise.render(trace, enlarge))
         else:
             trace = visualise.refine(trace, enlarge)
@@ -75,11 +77,11 @@ def generate(argv: Sequence[str]) -> None:
 
 
 def reconstruct(argv: Sequence[str]) -> None:
-    """Draw images anew: a picture of each beside its copy, and an animation of the drawing."""
+    """Reconstruct images: each beside its copy, and an animation of how the copies are drawn."""
     parser = verb_parser(reconstruct)
     add_weights(parser)
     add_data(parser)
-    _add_pictures(parser, count=16, what="images to draw, or all if there are fewer")
+    _add_pictures(parser, count=16, what="how many images, or all if there are fewer")
     _add_scale(parser)
     asked = parser.parse_args(argv)
     model = drawer(asked)
@@ -101,23 +103,23 @@ def reconstruct(argv: Sequence[str]) -> None:
 
 
 def complete(argv: Sequence[str]) -> None:
-    """Draw what a part of an image may hide: several completions, and how they are drawn."""
+    """Complete images with a hidden part: several completions of each, and an animation."""
     parser = verb_parser(complete)
     add_weights(parser)
     add_data(parser)
     _add_image(parser)
     what = (
-        "what to hide: left, right, top, bottom, centre, pixels:0.8 (such a share of them, at "
-        "random), or a picture in which it is white"
+        "what to hide: left, right, top, bottom, centre, pixels:0.8 (that share of the pixels, at "
+        "random), or a picture file, white where to hide"
     )
     parser.add_argument("--mask", default="left", help=what)
-    add_number(parser, "count", 1, 100, 6, "images, a row each; fewer if there are not so many")
-    add_number(parser, "times", 1, 64, 6, "completions of each image")
+    add_number(parser, "count", 1, 100, 6, "how many images, one per row, or all if fewer")
+    add_number(parser, "times", 1, 64, 6, "how many completions of each image")
     add_number(parser, "rounds", 1, 10_000, 24, "how often to look, draw and fill in")
-    add_number(parser, "chains", 1, 64, 8, "tries for each completion, the better of which go on")
-    what = "what to fill in; by default a sample, or the mean where images have greys"
+    add_number(parser, "chains", 1, 64, 8, "tries for each completion; the likelier ones go on")
+    what = "what to fill in; by default a sample, or the mean for greys with a bernoulli likelihood"
     parser.add_argument("--fill", choices=("sample", "mean"), help=what)
-    parser.add_argument("--label", help="the class to take them for, if the network draws by class")
+    parser.add_argument("--label", help="the class of all images, if the network draws by class")
     _add_scale(parser)
     _add_windows(parser)
     _add_animation(parser)
@@ -169,20 +171,20 @@ def complete(argv: Sequence[str]) -> None:
 
 
 def classify(argv: Sequence[str]) -> None:
-    """Say what a classifier takes images for, and show where it looked, glimpse by glimpse."""
+    """Classify images, and show where the network looked, glimpse by glimpse."""
     parser = verb_parser(classify)
     add_weights(parser)
     add_data(parser)
     _add_image(parser)
-    add_number(parser, "count", 1, 100, 6, "images; fewer if there are not so many")
-    add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    add_number(parser, "count", 1, 100, 6, "how many images, or all if there are fewer")
+    add_number(parser, "columns", 1, 1000, None, "images per row; by default about square")
     _add_scale(parser, most=2)
     _add_animation(parser, fps=2.0)
     asked = parser.parse_args(argv)
     model = glimpse_classifier(asked)
     settle_image(asked, parser)
     _, height, width = model.config.image_shape
-    whole = 1.4 * (height + width) / width  # beside it what is seen, as high as it and square
+    whole = 1.4 * (height + width) / width  # with what it sees beside it: square, and as high
     scale = _scale(asked, model, whole * asked.count, most=2)
 
     import torch
@@ -212,7 +214,7 @@ def classify(argv: Sequence[str]) -> None:
 def _labels(
     asked: argparse.Namespace, model: "DRAW", count: int
 ) -> "tuple[torch.Tensor | None, int | None]":
-    """The label of each image, and how many images are in a row, which labels may decide."""
+    """The label of each image, and the number of images per row, which may depend on them."""
     import torch
 
     classes, columns = model.config.classes, asked.columns
@@ -228,13 +230,13 @@ def _labels(
 
 
 def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
-    """A class by its name, or by its number."""
+    """The number of a class that is given by name or by number."""
     if not classes:
         raise ValueError(f"{asked.weights} draws without labels, got --label {name}")
     names = _names(asked, classes)
     if name in names:
         return names.index(name)
-    numbers = not any(known.isdecimal() for known in names)  # else it would mean two
+    numbers = not any(known.isdecimal() for known in names)  # else it would be ambiguous
     if numbers and name.isdecimal() and int(name) < len(names):
         return int(name)
     known = ", ".join(names) if len(names) <= 20 else f"0 to {len(names) - 1}"
@@ -242,7 +244,7 @@ def _label(name: str, asked: argparse.Namespace, classes: int) -> int:
 
 
 def _names(asked: argparse.Namespace, classes: int, images: "Images | None" = None) -> list[str]:
-    """Of the classes of a network: those of its training images, or their numbers."""
+    """The names of a network's classes: those of its training images, or else numbers."""
     from drawnet.weights import class_names
 
     provenance = described(asked)["provenance"]
@@ -252,7 +254,7 @@ def _names(asked: argparse.Namespace, classes: int, images: "Images | None" = No
 
 
 def pairs_in_a_row(count: int) -> int:
-    """How many pairs side by side make a page about square, with full rows if that can be."""
+    """How many pairs per row make the page about square, with full rows if possible."""
     square = max((count / 2) ** 0.5, 1)
     full = next(k for k in range(1, count + 1) if count % k == 0 and k >= square)
     return full if full <= 2.5 * square else round(square)
@@ -260,39 +262,39 @@ def pairs_in_a_row(count: int) -> int:
 
 def _add_pictures(parser: Plain, count: int | None, what: str) -> None:
     add_number(parser, "count", 1, 1000, count, what)
-    add_number(parser, "columns", 1, 1000, None, "images in a row; by default about square")
+    add_number(parser, "columns", 1, 1000, None, "images per row; by default about square")
     _add_windows(parser)
     _add_animation(parser)
 
 
 def _add_image(parser: Plain) -> None:
     what = (
-        "a PNG, JPEG or WebP of your own instead, whose middle is taken and scaled; white on black "
-        "if the network is of digits"
+        "your own PNG, JPEG or WebP instead of a data set, whose middle is cut out and scaled; "
+        "digits must be white on black"
     )
     parser.add_argument("--image", type=Path, metavar="FILE", help=what)
-    what = "take the negative of that picture: for digits in black on white"
+    what = "use the negative of --image: for digits in black on white"
     parser.add_argument("--invert", action="store_true", help=what)
 
 
 def _add_windows(parser: Plain) -> None:
-    what = "frame the windows that are read and written through"
+    what = "draw a frame around each window that is read or written through"
     parser.add_argument("--windows", action=argparse.BooleanOptionalAction, default=True, help=what)
 
 
 def _add_animation(parser: Plain, fps: float = 10.0) -> None:
-    add_number(parser, "fps", 0.1, 50.0, fps, "glimpses a second")
-    parser.add_argument("--format", choices=FORMATS, default="gif", help="of the animation, if any")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    add_number(parser, "fps", 0.1, 50.0, fps, "glimpses per second")
+    parser.add_argument("--format", choices=FORMATS, default="gif", help="format of the animation")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder to save in")
 
 
 def _add_scale(parser: argparse._ActionsContainer, most: int = 4) -> None:
-    what = f"side of a pixel in the picture (default: {most}, or less where there are too many)"
+    what = f"how many times to enlarge images (default: {most}, or less if too large)"
     add_number(parser, "scale", 1, 64, None, what)
 
 
 def _enlargement(asked: argparse.Namespace, model: "DRAW") -> float:
-    """How many times larger than the network's an image of ``--size`` is."""
+    """How many times larger an image of ``--size`` is than the network's own."""
     if model.config.write_size is None:
         raise ValueError(
             f"{asked.weights} writes without attention: "
@@ -307,13 +309,13 @@ def _enlargement(asked: argparse.Namespace, model: "DRAW") -> float:
 def _scale(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, most: int = 4
 ) -> int:
-    """The scale that was asked for, or the largest up to ``most`` with which all fits.
+    """The scale that was asked for, or else the largest up to `most` at which everything fits.
 
     Args:
         asked: The command line.
-        model: What draws or looks.
-        images: The space in a frame, in images.
-        most: The scale by default.
+        model: The network.
+        images: The space that a frame has, in images.
+        most: The default scale.
 
     Raises:
         ValueError: If the pictures would not fit into memory.
@@ -328,7 +330,7 @@ def _scale(
 def _pixels(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
 ) -> float:
-    """Of all frames together."""
+    """The number of pixels in all frames together."""
     _, height, width = model.config.image_shape
     frames = 1 if asked.format == "none" else model.config.glimpses + 1
     return frames * images * (height * scale) * (width * scale)
@@ -337,7 +339,7 @@ def _pixels(
 def _afford_pictures(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
 ) -> None:
-    """Refuse pictures for which there is not likely to be memory."""
+    """Raise a `ValueError` if the pictures are likely to need more memory than there is."""
     pixels = _pixels(asked, model, images, scale)
     if pixels <= BUDGET:
         return
@@ -353,7 +355,7 @@ def _afford_pictures(
 
 
 def _afford_chains(chains: int, model: "DRAW") -> None:
-    """Refuse more chains at once than there is likely to be memory for."""
+    """Raise a `ValueError` if the chains are likely to need more memory than there is."""
     most = CHAINS // (model.config.glimpses * model.config.z_size + model.canvas.numel())
     if chains > most:
         raise ValueError(
@@ -382,7 +384,7 @@ def _film(
 def _save(
     asked: argparse.Namespace, name: str, still: "Image.Image", frames: "list[Image.Image]"
 ) -> None:
-    """Save a picture and an animation, if wanted, and say where they are."""
+    """Save a picture and, if wanted, an animation, and print where they are."""
     from drawnet import visualise
     from drawnet.disk import write_atomically
 

@@ -1,4 +1,4 @@
-"""The weights and the images that were asked for."""
+"""Loading the weights and the images that the command line names."""
 
 import argparse
 from dataclasses import replace
@@ -23,7 +23,7 @@ USED_BY = {
     "GlimpseClassifier": "which is for classify and evaluate",
     "ConvNet": "which is for evaluate",
 }
-UNKNOWN = "a network of one's own, which is for Python only"
+UNKNOWN = "a custom network, which is for Python only"
 
 
 def drawer(asked: argparse.Namespace) -> "DRAW":
@@ -41,7 +41,7 @@ def glimpse_classifier(asked: argparse.Namespace) -> "GlimpseClassifier":
 
 
 def conv_net(asked: argparse.Namespace) -> "Pretrained":
-    """The network that knows of no glimpses, on its device."""
+    """The network without glimpses, on its device."""
     from drawnet.baselines import ConvNet
 
     if asked.glimpses is not None:
@@ -64,12 +64,12 @@ def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
 
     from drawnet.fast import accelerate, flush_denormals
 
-    flush_denormals()  # before there are threads
+    flush_denormals()  # before any threads start
     if (found := described(asked)["model"]) != kind.__name__:
         what = f"expected weights of a {kind.__name__}, got {found}"
         raise ValueError(f"{asked.weights}: {what}, {USED_BY.get(found, UNKNOWN)}")
     model = kind.from_pretrained(asked.weights)
-    if asked.glimpses is not None:  # no weight depends on it
+    if asked.glimpses is not None:  # no weight depends on their number
         model.config = replace(model.config, glimpses=asked.glimpses)
     check_device(asked.device)
     default = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,7 +79,7 @@ def _load(kind: "type[Network]", asked: argparse.Namespace) -> "Network":
 
 
 def described(asked: argparse.Namespace) -> dict[str, Any]:
-    """What the weights say of themselves."""
+    """What the weights record about themselves; see `drawnet.weights.describe`."""
     from drawnet import weights
 
     return weights.describe(weights.locate(asked.weights))
@@ -88,15 +88,15 @@ def described(asked: argparse.Namespace) -> dict[str, Any]:
 def images_for(
     asked: argparse.Namespace, image_shape: tuple[int, int, int], split: str | None = None
 ) -> "Images":
-    """The images asked for, or those of the training that the weights remember.
+    """The images asked for or, by default, those that the weights were trained on.
 
     Args:
         asked: The command line.
-        image_shape: What the network takes.
-        split: If not the one asked for.
+        image_shape: The shape of image that the network takes.
+        split: The part of the data set, instead of ``--split``.
 
     Raises:
-        ValueError: If the weights remember none, or the images have another shape.
+        ValueError: If the weights do not record a data set, or the images have another shape.
     """
     from drawnet import data
 
@@ -104,7 +104,9 @@ def images_for(
     name = asked.data or provenance.get("data_name")
     if name is None:
         what = provenance.get("data", "images that it does not name")
-        raise ValueError(f"{asked.weights} was trained on {what}, given from Python; name --data")
+        raise ValueError(
+            f"{asked.weights} was trained on {what}, given from Python; choose a set with --data"
+        )
     if name == provenance.get("data_name"):
         options = provenance.get("data_options", {})
     elif name == "folder":
@@ -122,12 +124,12 @@ def images_for(
 
 
 def images_to_draw(asked: argparse.Namespace, model: "DRAW", split: str | None = None) -> "Images":
-    """The images for a network that draws, with labels if it is told them; see `images_for`."""
+    """The images for a network that draws, with labels if it needs them; see `images_for`."""
     return images_for(asked, model.config.image_shape, split).for_classes(model.config.classes)
 
 
 def drawn_at_random(images: "Images", count: int, seed: int) -> "Images":
-    """So many of the images, or all if there are fewer; files may be sorted by class."""
+    """A random choice of the images, or all if there are fewer; files may be sorted by class."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -137,7 +139,7 @@ def drawn_at_random(images: "Images", count: int, seed: int) -> "Images":
 def some(
     images: "Images", count: int, seed: int, generator: "torch.Generator"
 ) -> "tuple[torch.Tensor, torch.Tensor | None, torch.Generator]":
-    """Images drawn at random and their labels, on the device of a generator, and that generator."""
+    """Randomly chosen images and their labels, on the generator's device, and the generator."""
     import torch
 
     few = drawn_at_random(images, count, seed).to(generator.device)
@@ -145,7 +147,7 @@ def some(
 
 
 def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
-    """Each class of a network in turn; None for one without classes."""
+    """Labels that go through a network's classes in turn, or None if it has no classes."""
     import torch
 
     classes = model.config.classes
@@ -153,14 +155,14 @@ def labels_in_turn(model: "DRAW", count: int) -> "torch.Tensor | None":
 
 
 def settle_image(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """With ``--image`` there is one image, and no data set.
+    """With ``--image``, set the count to one and refuse the options of a data set.
 
     Args:
         asked: The command line.
-        parser: What read it, which knows what stands there if nothing was asked for.
+        parser: The parser that read it, which knows the defaults.
 
     Raises:
-        ValueError: If something is asked for that would be ignored.
+        ValueError: If an option is given that would be ignored.
     """
     if asked.image is None:
         if asked.invert:
@@ -180,7 +182,7 @@ def own_image(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "
 
 
 def picture(path: Path, image_shape: tuple[int, int, int]) -> "torch.Tensor":
-    """The middle of a picture in a file, brought to the shape of an image, in [0, 1]."""
+    """The middle of the picture in a file, scaled to the shape of an image, in [0, 1]."""
     import torch
     from PIL import Image, ImageOps
 
@@ -201,7 +203,7 @@ def opened(path: Path, channels: int) -> "Image.Image":
 
 
 def known_pixels(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "torch.Tensor":
-    """Which pixels ``--mask`` leaves to be seen, ``(height, width)``."""
+    """Which pixels ``--mask`` leaves visible, ``(height, width)``."""
     import torch
 
     from drawnet.complete import PARTS, hide, hide_at_random
@@ -224,7 +226,7 @@ def known_pixels(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -
 
 
 def generator_for(asked: argparse.Namespace, model: "DRAW") -> "torch.Generator":
-    """The source of everything random, on the device of a network."""
+    """The generator of everything random, on the device of a network."""
     import torch
 
     return torch.Generator(model.canvas.device).manual_seed(asked.seed)

@@ -1,4 +1,4 @@
-"""`drawnet explore`: what the latents of a drawing decide, in pictures."""
+"""`drawnet explore`: pictures of what the latents of a drawing decide."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -26,16 +26,22 @@ if TYPE_CHECKING:
 
 
 def explore(argv: Sequence[str]) -> None:
-    """Walk through the latents: pictures between two images, or from the first latents of one."""
+    """Walk through the latents: draw between two images, or from the first latents of an image."""
     parser = verb_parser(explore)
     walks = kinds_of(parser, "walk")
-    walk = _add(walks, "interpolate", "from one image to another, a pair in each row", interpolate)
-    add_number(walk, "steps", 2, 64, 11, "drawings in a row")
-    walk = _add(walks, "redraw", "images, and drawings that begin alike and end otherwise", redraw)
-    add_number(walk, "keep", 0, 10_000, None, "glimpses to keep; by default a quarter of them")
+    walk = _add(
+        walks, "interpolate", "drawings from one image to another, a pair per row", interpolate
+    )
+    add_number(walk, "steps", 2, 64, 11, "drawings per row")
+    walk = _add(
+        walks, "redraw", "images, and drawings that begin like them and end differently", redraw
+    )
+    add_number(walk, "keep", 0, 10_000, None, "first glimpses to keep; by default a quarter")
     add_number(walk, "times", 1, 64, 8, "drawings of each image")
-    walk = _add(walks, "transmit", "what is seen after some glimpses, with their nats", transmit)
-    add_number(walk, "steps", 2, 16, 7, "numbers of glimpses, from none to all")
+    walk = _add(
+        walks, "transmit", "what is seen after some of the glimpses, and its cost in nats", transmit
+    )
+    add_number(walk, "steps", 2, 16, 7, "columns, from no glimpses to all of them")
     asked = parser.parse_args(argv)
     asked.out = asked.out or Path("out", f"{asked.walk}.png")
     asked.draw(asked)
@@ -62,7 +68,7 @@ def interpolate(asked: argparse.Namespace) -> None:
 
 
 def redraw(asked: argparse.Namespace) -> None:
-    """Images, and beside each drawings that keep its first latents."""
+    """Images, and beside each the drawings that keep its first latents."""
     model, x, y, generator = _start(asked, asked.count)
     keep = model.config.glimpses // 4 if asked.keep is None else asked.keep
 
@@ -78,7 +84,7 @@ def redraw(asked: argparse.Namespace) -> None:
 
 
 def transmit(asked: argparse.Namespace) -> None:
-    """Images as seen after some of the glimpses, and the nats that those cost."""
+    """What is seen of images after some of the glimpses, and what those cost in nats."""
     model, x, y, generator = _start(asked, asked.count)
     glimpses, steps = model.config.glimpses, asked.steps
 
@@ -94,7 +100,7 @@ def _add(walks: Parsers, name: str, what: str, draw: Callable[[argparse.Namespac
     walk = add_kind(walks, name, what, draw)
     add_weights(walk)
     add_data(walk)
-    add_number(walk, "count", 1, 100, 6, "rows; fewer if there are not so many images")
+    add_number(walk, "count", 1, 100, 6, "rows; fewer if there are too few images")
     add_figure_file(walk, f"out/{name}.png")
     return walk
 
@@ -102,7 +108,7 @@ def _add(walks: Parsers, name: str, what: str, draw: Callable[[argparse.Namespac
 def _start(
     asked: argparse.Namespace, count: int
 ) -> "tuple[DRAW, torch.Tensor, torch.Tensor | None, torch.Generator]":
-    """The network, images to start from, their labels, and the source of everything else random."""
+    """The network, images to start from, their labels, and a generator for everything else."""
     model = drawer(asked)
     images = images_to_draw(asked, model)
     return model, *some(images, count, asked.seed, generator_for(asked, model))

@@ -1,4 +1,4 @@
-"""What is said and saved."""
+"""Printing messages and saving figures."""
 
 import io
 import logging
@@ -12,26 +12,26 @@ MACHINE_FAILED, BAD_INPUT, DIVERGED = 1, 2, 3
 
 
 def fail(verb: str, message: str, code: int) -> NoReturn:
-    """Say in one line why a verb stops, and exit."""
+    """Print one line on why a verb stops, and exit."""
     note(verb, message)
     sys.exit(code)
 
 
 def note(verb: str, message: str) -> None:
-    """A line on stderr."""
+    """Print one line on stderr."""
     line = f"{f'drawnet {verb}'.strip()}: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)
 
 
 def tell(what: str, done: int, total: int) -> None:
-    """Progress of long work, on a terminal only."""
+    """Show the progress of long work, on a terminal only."""
     if sys.stderr.isatty():
         end = "\n" if done >= total else ""
         print(f"\r{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
 def words(error: OSError) -> str:
-    """What the system has to say, and of which file."""
+    """The system's message, and the file that it is about."""
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
@@ -44,7 +44,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def log_shown() -> Iterator[None]:
-    """What the package logs, as lines on stderr, above the progress bar if there is one."""
+    """Print what the package logs on stderr, above the progress bar if there is one."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -60,16 +60,16 @@ def log_shown() -> Iterator[None]:
 
 
 class Figure(Protocol):
-    """As much of matplotlib's as is needed here."""
+    """The part of a matplotlib figure that is needed here."""
 
     def savefig(
         self, fname: io.BytesIO, *, format: str, dpi: int, metadata: dict[str, None] | None
     ) -> None:
-        """Write it to a file."""
+        """Write the figure to a file."""
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Save a figure in the format of the suffix, without the time of day, and say where it is."""
+    """Save a figure in the format of the suffix, without a date, and print where it is."""
     from drawnet.disk import write_atomically
 
     form = path.suffix[1:].lower()

@@ -1,4 +1,4 @@
-"""`drawnet figure`: the figures of the paper and curves, from weights, runs or a photo."""
+"""`drawnet figure`: figures of the paper and learning curves, from weights, runs or a photo."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -33,31 +33,31 @@ if TYPE_CHECKING:
     import torch
 
 PHOTO = 240
-"""The longer side of a photo in a figure, in pixels: a patch of 12 x 12 is coarse beside it."""
+"""The longer side of a photo in a figure, in pixels; next to it, a 12 x 12 patch looks coarse."""
 
 
 def figure(argv: Sequence[str]) -> None:
-    """Draw a figure of the paper, as PNG, PDF or SVG."""
+    """Draw a figure of the paper, or learning curves, as PNG, PDF or SVG."""
     parser = verb_parser(figure)
     kinds = kinds_of(parser, "figure")
 
-    what = "drawings growing stroke by stroke, with the windows they are written through"
+    what = "drawings growing stroke by stroke, with the windows that write them"
     each = _add(kinds, "1", what, partial(strip, attention=True), aliases=["10"])
     _add_strip(each, rows=10, steps=11)
 
     what = "the attention grid on a picture, and what three windows see"
     _add_photo(_add(kinds, "3", what, attention_grid))
 
-    what = "a patch of a picture, and what the transposed filters give back"
+    what = "a patch read from a picture, and the picture that the transposed filters write back"
     _add_photo(_add(kinds, "4", what, zoom))
 
     what = "where a classifier looks, glimpse by glimpse, and what it sees"
     each = _add(kinds, "5", what, looks)
     add_weights(each)
     add_data(each)
-    add_number(each, "count", 1, 100, 6, "images, a row each; fewer if there are not so many")
+    add_number(each, "count", 1, 100, 6, "how many images, one per row, or all if fewer")
 
-    what = "samples, and beside the last of each row the training image nearest it"
+    what = "samples, and beside the last of each row the nearest training image"
     each = _add(kinds, "6", what, nearest, aliases=["9", "12"])
     _add_samples(each)
     add_data(each, split=False)
@@ -68,13 +68,13 @@ def figure(argv: Sequence[str]) -> None:
 
     _add_samples(_add(kinds, "8", "samples", samples))
 
-    what = "what each glimpse costs, and what it buys, in nats"
+    what = "what each glimpse costs and gains, in nats"
     each = _add(kinds, "nats", what, nats, aliases=["kl"])
     add_weights(each)
     add_data(each)
-    add_number(each, "count", 1, 10_000, 500, "images to average over, or all if fewer")
+    add_number(each, "count", 1, 10_000, 500, "images to average over, or all if there are fewer")
 
-    what = "how trainings went: loss or error on training and validation images"
+    what = "learning curves: loss or error on training and validation images"
     each = _add(kinds, "curves", what, curves)
     each.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
 
@@ -167,7 +167,7 @@ def samples(asked: argparse.Namespace) -> None:
 
 
 def nats(asked: argparse.Namespace) -> None:
-    """KL divergence and reconstruction, glimpse by glimpse."""
+    """The KL and the reconstruction, glimpse by glimpse."""
     model = drawer(asked)
     images = images_to_draw(asked, model)
 
@@ -202,12 +202,12 @@ def _add(
 
 def _add_strip(parser: Plain, rows: int, steps: int) -> None:
     add_weights(parser)
-    add_number(parser, "count", 1, 100, rows, "drawings, a row each")
-    add_number(parser, "steps", 1, 32, steps, "canvases in a row")
+    add_number(parser, "count", 1, 100, rows, "drawings, one per row")
+    add_number(parser, "steps", 1, 32, steps, "canvases per row")
 
 
 def _add_photo(parser: Plain) -> None:
-    what = "a PNG, JPEG or WebP; by default a picture that the program paints"
+    what = "a PNG, JPEG or WebP; by default a picture that drawnet paints itself"
     parser.add_argument("--image", type=Path, metavar="PHOTO", help=what)
     add_number(parser, "patch", 1, 128, 12, "N, the side of the patch")
 
@@ -215,7 +215,7 @@ def _add_photo(parser: Plain) -> None:
 def _add_samples(parser: Plain) -> None:
     add_weights(parser)
     add_number(parser, "count", 1, 1000, 100, "samples")
-    add_number(parser, "columns", 1, 100, 10, "samples in a row")
+    add_number(parser, "columns", 1, 100, 10, "samples per row")
 
 
 def _photo(asked: argparse.Namespace) -> "torch.Tensor":

@@ -9,10 +9,10 @@ from drawnet.cli.outputs import MACHINE_FAILED, fail, note, tell
 
 
 def weights(argv: Sequence[str]) -> None:
-    """List the weights that come with the package, or tell all that some say of themselves."""
+    """List the weights that come with the package, or print all that is recorded about some."""
     parser = verb_parser(weights)
     parser.add_argument(
-        "name", nargs="?", help="print all about these, as JSON: a name or a folder"
+        "name", nargs="?", help="print all about these weights, as JSON: a name or a folder"
     )
     asked = parser.parse_args(argv)
     from drawnet.weights import describe, locate, shipped
@@ -28,7 +28,7 @@ def weights(argv: Sequence[str]) -> None:
 
 
 def _provenance(model: str, facts: dict[str, object]) -> list[str]:
-    """What weights are of, in a few words each."""
+    """The model, the data and the results of weights, in a few words each."""
     said = [model, str(facts.get("data", "of unknown images"))]
     if "glimpses" in facts:
         said.append(f"{facts['glimpses']} glimpses")
@@ -42,12 +42,12 @@ def _provenance(model: str, facts: dict[str, object]) -> list[str]:
 
 
 def demo(argv: Sequence[str]) -> None:
-    """Serve a page on which to watch networks draw and look, and to draw for them."""
+    """Serve a web page on which to watch networks draw and look, and to draw for them."""
     parser = verb_parser(demo)
-    what = "run folders, folders of weights or names, besides the weights of the package"
+    what = "run folders, folders of weights or names, besides the weights in the package"
     parser.add_argument("weights", nargs="*", help=what)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    add_number(parser, "port", 0, 65535, 7860, "the port to listen on; 0 takes any that is free")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    add_number(parser, "port", 0, 65535, 7860, "port to listen on; 0 takes any free one")
     asked = parser.parse_args(argv)
 
     from drawnet.demo import launch
@@ -58,9 +58,9 @@ def demo(argv: Sequence[str]) -> None:
 def benchmark(argv: Sequence[str]) -> None:
     """Time training, evaluation and generation on this machine."""
     parser = verb_parser(benchmark)
-    what = "short chains and few sizes: a minute, not a quarter of an hour"
+    what = "short chains and few sizes: takes a minute instead of a quarter of an hour"
     parser.add_argument("--quick", action="store_true", help=what)
-    parser.add_argument("--device", help="such as cpu or cuda; by default what there is")
+    parser.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""`drawnet evaluate`: how good a network is, with how sure that is."""
+"""`drawnet evaluate`: how good a network is, and how certain that is."""
 
 import argparse
 import json
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """Bound the log-likelihood of a set of images, or count the errors of a classifier."""
+    """Bound the log-likelihood of a set of images, or count a classifier's errors on it."""
     parser = verb_parser(evaluate)
     add_weights(parser)
     add_data(parser)
-    add_number(parser, "count", 1, 10**9, None, "images, drawn at random; by default all")
-    what = "K of an importance-weighted bound beside the usual one"
+    add_number(parser, "count", 1, 10**9, None, "images, chosen at random; by default all")
+    what = "K of an importance-weighted bound, besides the usual one; 1 leaves it out"
     add_number(parser, "samples", 1, 10**6, 1, what)
-    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time, never more than 500")
+    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time, at most 500")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
 
@@ -50,7 +50,7 @@ def evaluate(argv: Sequence[str]) -> None:
         raise ValueError(f"--samples is for a DRAW, {asked.weights} is a {model}")
     else:
         facts, result, lines = _errors(asked, model)
-    if asked.json:  # which knows no infinity, the standard error of a single image
+    if asked.json:  # JSON has no infinity, which is the standard error of a single image
         lines = [json.dumps({k: None if v == math.inf else v for k, v in (facts | result).items()})]
     print("\n".join(lines))
 
@@ -110,7 +110,7 @@ def _errors(
 
 
 def _chosen(asked: argparse.Namespace, images: "Images") -> "Images":
-    """All images, or as many of them as asked for, which their description says."""
+    """All images, or a random choice of as many as asked for, noted in their description."""
     if asked.count is None or asked.count >= len(images):
         return images
     few = drawn_at_random(images, asked.count, asked.seed)
@@ -128,7 +128,7 @@ def _facts(asked: argparse.Namespace, images: "Images") -> dict[str, Any]:
 
 
 def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: int) -> float:
-    """About how long the importance-weighted bound takes, from one small part of it."""
+    """Estimate how long the importance-weighted bound will take, by timing a small part of it."""
     import torch
 
     from drawnet.objective import importance_weighted_bound
@@ -136,7 +136,7 @@ def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: 
     generator = torch.Generator(model.canvas.device).manual_seed(0)
     x, y = images.batch(torch.arange(min(batch_size, len(images))), generator)
     first = None if y is None else y[:1]
-    importance_weighted_bound(model, x[:1], 1, generator, y=first).sum().item()  # it is slower
+    importance_weighted_bound(model, x[:1], 1, generator, y=first).sum().item()  # the first is slow
     some = min(samples, max(1024 // len(x), 1))
     start = time.perf_counter()
     importance_weighted_bound(model, x, some, generator, y=y).sum().item()
@@ -161,7 +161,7 @@ def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
         f"{facts['weights']}: {bound.glimpses} glimpses, {facts['prior']} prior, "
         f"{facts['likelihood']} likelihood",
         "",
-        "nats per image, down is good",
+        "nats per image, lower is better",
         row(f"-log {p} <=", bound.nats, _error(bound.stderr) + _bits(bound.bits_per_dim)),
         row("  L^x, the image", bound.nll_x),
         row("  L^z, the latents", bound.kl),
@@ -173,14 +173,14 @@ def _bound_lines(facts: dict[str, Any], bound: "Bound") -> list[str]:
     lines.append(f"  L^z by glimpse: {each}")
     if not bound.code_length:
         lines.append(
-            "These are no code length: the images have intensities between black and white, of "
-            "which a bernoulli likelihood gives the cross-entropy."
+            "These nats are not a code length: the images have intensities between black and "
+            "white, for which a bernoulli likelihood gives the cross-entropy."
         )
     return lines
 
 
 def _error(stderr: float | None) -> str:
-    """Of a mean over several images."""
+    """The standard error of a mean, as text; empty for a single image."""
     return "" if stderr is None or not math.isfinite(stderr) else f" +- {stderr:.2f}"
 
 
@@ -204,7 +204,7 @@ def _error_lines(facts: dict[str, Any], result: "ErrorRate") -> list[str]:
         "",
         f"error             {100 * result.error:.2f} %, 95 % interval {low:.2f} to {high:.2f} %",
         f"error by glimpse  {each}",
-        f"cost              {facts['multiply_adds'] / 1e6:.2f} million multiply-adds an image",
+        f"cost              {facts['multiply_adds'] / 1e6:.2f} million multiply-adds per image",
         "",
         "classes in rows, answers in columns",
         row("", names),

@@ -1,4 +1,4 @@
-"""`drawnet train`, by one of the `drawnet recipes`."""
+"""`drawnet train` and `drawnet recipes`."""
 
 import difflib
 import re
@@ -33,17 +33,17 @@ def train(argv: Sequence[str]) -> None:
             help=f"a YAML file, or one of {', '.join(recipes.shipped())} (default: digits; with "
             "--resume: the run's own)",
         )
-        each.add_argument("--data-dir", type=Path, help="where the data sets are")
+        each.add_argument("--data-dir", type=Path, help="folder that holds the data sets")
         each.add_argument("--out", type=Path, help="the run folder (default: runs/RECIPE)")
         each.add_argument(
             "--resume",
             nargs="?",
             const=True,
             metavar="CHECKPOINT",
-            help="go on from the run's newest whole checkpoint, or from the one named",
+            help="go on from the run's newest undamaged checkpoint, or from CHECKPOINT",
         )
         each.add_argument(
-            "--overwrite", action="store_true", help="remove the run that the folder holds"
+            "--overwrite", action="store_true", help="remove the run that the folder already holds"
         )
 
     # The recipe's file must be known before the fields on the command line can override it.
@@ -56,7 +56,7 @@ def train(argv: Sequence[str]) -> None:
     else:
         file = recipes.find(asked.recipe or "digits")
         if asked.recipe is None and not {"-h", "--help"} & set(argv):
-            note("train", "no --recipe, so it is that of the digits which the program draws")
+            note("train", "no --recipe given: taking `digits`, which drawnet draws itself")
     recipes.add_fields(parser, file)
     parser.reading = f"{file}: "
     parser.parse_args([])
@@ -85,7 +85,7 @@ def train(argv: Sequence[str]) -> None:
         fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
         lower = f"--optim.lr {recipe.optim.lr / 2:g}"
-        fail("train", f"{stop}; to go on from before: {go_on} {lower}", DIVERGED)
+        fail("train", f"{stop}; to go on from before that: {go_on} {lower}", DIVERGED)
 
 
 _KINDS = {
@@ -97,11 +97,11 @@ _KINDS = {
     "<class 'tuple'>": "a list, such as '[1, 28, 28]'",
     "<class 'dict'>": "pairs, such as '{0: 8, 4: 16}'",
 }
-"""Types as jsonargparse names them, and how values of them are written."""
+"""For each type as jsonargparse names it, how to write a value of that type."""
 
 
 def _plainly(message: str, options: Sequence[str]) -> str:
-    """What jsonargparse has to say, in plain words; and which option may have been meant."""
+    """The message of jsonargparse in plain words, with the option that may have been meant."""
     message = " ".join(message.split())
     if wrong := re.fullmatch(r'Parser key "([\w.]+)": (.*) (?:Got|Given) value: (.*)', message):
         key, why, got = wrong.groups()
@@ -120,13 +120,13 @@ def _plainly(message: str, options: Sequence[str]) -> str:
         return message
     name = ".".join(part for part in unknown.groups() if part)
     meant = difflib.get_close_matches(name, [option.lstrip("-") for option in options], 1, 0.75)
-    return f"{message} ({f'is it {meant[0]}?' if meant else 'see drawnet train --help'})"
+    return f"{message} ({f'did you mean {meant[0]}?' if meant else 'see drawnet train --help'})"
 
 
 def recipes(argv: Sequence[str]) -> None:
-    """List the recipes that come with the package, or print one, to be copied and changed."""
+    """List the recipes that come with the package, or print one to copy and change."""
     parser = verb_parser(recipes)
-    parser.add_argument("name", nargs="?", help="print this one, as YAML")
+    parser.add_argument("name", nargs="?", help="print this recipe, as YAML")
     asked = parser.parse_args(argv)
     from drawnet.recipe import find, shipped
 

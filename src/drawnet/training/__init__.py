@@ -1,9 +1,9 @@
 """Training on Lightning, made exact: see `train`.
 
-Lightning brings the loop, the progress bar, many devices and many machines. This package adds what
-it lacks: batches and noise that are functions of the seed and the step (`loader`), checkpoints that
-nothing can spoil (`checkpoint`), and a watch that validates, saves and stops in order (`watch`).
-Everything in drawnet that imports Lightning is here.
+Lightning provides the loop, the progress bar, and several devices and machines. This package adds
+what Lightning lacks: batches and noise that are functions of the seed and the step (`loader`),
+checkpoints that nothing can spoil (`checkpoint`), and a callback that validates, saves and stops
+cleanly (`watch`). All code in drawnet that imports Lightning is here.
 """
 
 from drawnet.training.checkpoint import CheckpointError

@@ -1,8 +1,8 @@
 """Checkpoints that a crash, a full disk or a flipped bit cannot spoil.
 
-Under the name of a checkpoint there is always a whole file or none (`drawnet.disk`), and the one
-before stays until the new one is in place. Its sha256 lies beside it (``sha256sum -c`` reads it).
-Files are read as data only: pickled code is refused.
+A checkpoint's file is always whole or absent (`drawnet.disk`), and the previous checkpoint stays
+until the new one is in place. The sha256 of each lies beside it (``sha256sum -c`` reads it). Files
+are read as data only: pickled code is refused.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from drawnet.disk import write_atomically
 
 FORMAT = 1
-"""Raised when a checkpoint's contents change their meaning."""
+"""The version of the format, to be raised when the meaning of a checkpoint's contents changes."""
 
 KEPT = 2
-"""The newest checkpoint, and the one before to fall back on."""
+"""How many checkpoints to keep: the newest, and the one before it to fall back on."""
 
 log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of another training."""
+    """A checkpoint is missing or damaged, or belongs to another training."""
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's way to the disk, made safe: see this module's text."""
+    """Lightning's checkpoint I/O, made safe: see the docstring of this module."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -46,7 +46,7 @@ class AtomicCheckpointIO(CheckpointIO):
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
         path = Path(path)
-        path.unlink(missing_ok=True)  # of a run gone back on: its sha256 is another
+        path.unlink(missing_ok=True)  # from before going back to an older step: its sha256 differs
         line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
         write_atomically(_sum_of(path), line.encode())
         write_atomically(path, content)
@@ -57,7 +57,7 @@ class AtomicCheckpointIO(CheckpointIO):
         map_location: Any = "cpu",
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        """Read a checkpoint to the CPU; see `load`."""
+        """Read a checkpoint into the CPU's memory; see `load`."""
         return load(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -67,27 +67,27 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint after this many steps lies."""
+    """The path of the checkpoint saved after `step` steps."""
     return folder / f"step-{step:09d}.ckpt"
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first."""
+    """The checkpoints in a folder, newest first."""
     return sorted(folder.glob("step-*.ckpt"), reverse=True)
 
 
 def remove_later(folder: Path, step: int) -> None:
-    """Remove the checkpoints of more steps: of a run gone back on, or too damaged to go on from."""
+    """Remove the checkpoints after `step`: the run went back to it, or they are damaged."""
     for path in saved(folder):
         if path.name > path_of(folder, step).name:
             AtomicCheckpointIO().remove_checkpoint(path)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU after its sha256 has been compared.
+    """Check the sha256 of a checkpoint and read it into the CPU's memory.
 
     Raises:
-        CheckpointError: If it is missing, damaged, no checkpoint of ours, or carries code.
+        CheckpointError: If it is missing or damaged, is not drawnet's, or carries code.
     """
     try:
         content = path.read_bytes()
@@ -117,7 +117,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> Path:
-    """The newest checkpoint that is whole; damaged ones are passed over with a warning.
+    """The newest undamaged checkpoint; damaged ones are skipped with a warning.
 
     Raises:
         CheckpointError: If there is none.

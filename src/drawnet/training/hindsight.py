@@ -1,12 +1,14 @@
 """Learn by hindsight where to look.
 
-A window learns from what it sees: its gradient knows nothing of a digit beyond its edge. Once the
-second glimpse of an image has gone to the wrong place, no gradient leads it to the right one, nor
-any later glimpse, and the network learns to guess what it did not find. So for the images that are
-answered worst, here other second windows are tried, all over the image; where one of them leads to
-the right answer, all windows from the second on learn to look where that search came to rest: the
-second to go there at once, the later ones to turn to it still. Only the labels are used for it, not
-the places of the digits. Of several processes, each searches in its part of the batch.
+A window learns only from what it sees: its gradient knows nothing of a digit beyond its edge. Once
+the second glimpse of an image has gone to the wrong place, no gradient leads that glimpse or any
+later one to the right place, and the network learns to guess what it did not find.
+
+So the images that are answered worst are searched again, with other second windows placed all over
+the image. Where one of these searches leads to the right answer, all windows from the second on
+learn to look where that search came to rest: the second learns to go there at once, and the later
+ones to turn there even so late. This uses only the labels, not the places of the digits. If there
+are several processes, each searches its own part of the batch.
 """
 
 import math
@@ -19,13 +21,13 @@ from torch.nn.functional import cross_entropy
 from drawnet.classify import GlimpseClassifier, Products, State
 
 ACROSS, REACH = 3, 0.55
-"""So many second windows are tried along each side, with g~ (equation 22) from -REACH to REACH."""
+"""ACROSS x ACROSS second windows are tried, with g~ (equation 22) from -REACH to REACH."""
 
 SHARE = 8
-"""Of a batch, one image in so many is searched again: those with the lowest p(y | x)."""
+"""One image in SHARE of each batch is searched again: those with the lowest p(y | x)."""
 
 WRONG, RIGHT = math.log(2), math.log(2) / 2
-"""With -log p(y | x) above the first, an answer is to be mended; below the second, it is mended."""
+"""An answer counts as wrong if its -log p(y | x) is above WRONG, and as put right below RIGHT."""
 
 
 def hindsight(
@@ -37,20 +39,21 @@ def hindsight(
 ) -> Float[Tensor, ""]:
     """How far the windows are from where they should have been, in hindsight.
 
-        1/B sum_b sum_{t=2}^T |g~_t - g~*|^2      over the images b that another window 2 puts right
+        1/B sum_b sum_{t=2}^T |g~_t - g~*|^2
 
-    where g~* is the centre of the last window of the chain that it begins.
+    The sum is over the images b that another second window puts right, and g~* is the centre of
+    the last window of the chain that begins with it.
 
     Args:
         model: The network.
-        products: Its products, from `GlimpseClassifier.fuse`.
+        products: The network's products, from `GlimpseClassifier.fuse`.
         x: The images.
         y: Their classes.
-        states: Those of the chain, T + 1, from `GlimpseClassifier.look`.
+        states: The T + 1 states of the chain, from `GlimpseClassifier.look`.
 
     Returns:
-        The mean over the batch, in units of half an image. With less than three glimpses it is 0:
-        there is no search that could come to rest.
+        The mean over the batch, in units of half an image. With fewer than three glimpses it is 0,
+        because no search could come to rest.
     """
     if len(states) < 4:
         return x.new_zeros(())

@@ -1,8 +1,8 @@
 """The order of the images, and the noise, as pure functions of the seed and the step.
 
-Nothing here remembers where a random stream stood: the batch of a step follows from
-(seed, step), so a resumed training sees exactly the batches that the unbroken one would have seen,
-in the middle of an epoch too and on any number of processes.
+No random state is carried from step to step. The batch of a step depends only on (seed, step), so
+a resumed training sees exactly the batches that an unbroken one would have seen, even in the middle
+of an epoch and on any number of processes.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from drawnet.data.images import Batch
 
 
 class Stream(IntEnum):
-    """What random numbers are for. Streams of different purpose are independent."""
+    """What random numbers are used for. Streams for different purposes are independent."""
 
     WEIGHTS = 0
     ORDER = 1
@@ -27,13 +27,13 @@ class Stream(IntEnum):
 
 
 def reseed(generator: torch.Generator, seed: int, stream: Stream, *place: int) -> torch.Generator:
-    """Set a generator to the stream that belongs to this seed, purpose and place.
+    """Seed a generator for one purpose at one point of the training.
 
     Args:
         generator: Any generator; it is changed in place and returned.
         seed: The seed of the recipe.
-        stream: The purpose.
-        place: Where in the training, such as a step and a rank; integers >= 0.
+        stream: What the numbers are for.
+        place: The point in the training, such as a step and a rank; integers >= 0.
     """
     words = np.random.SeedSequence(seed, spawn_key=(stream, *place)).generate_state(2)
     return generator.manual_seed(int(words[0]) << 32 | int(words[1]))
@@ -43,19 +43,21 @@ class Batches:
     """All batches of a training, from the first step to the last, as one resumable iterable.
 
     The set is in memory on the device, so a batch is one indexing operation and needs no worker
-    processes. The images are permuted anew in each epoch by (seed, epoch). Each process takes its
-    own slice of each batch. What does not fill a batch at the end of an epoch is left out of it.
+    processes. Each epoch has its own permutation of the images, given by (seed, epoch). Each
+    process takes its own slice of each batch. Images at the end of an epoch that do not fill a
+    batch are left out.
 
     Args:
         images: The training set, on the device that computes.
         batch_size: Images per step, B, over all processes together; a multiple of `world_size`.
         epochs: Passes over the set.
         seed: The seed of the recipe.
-        rank: This process, counted from 0.
+        rank: The number of this process, counted from 0.
         world_size: Number of processes.
 
     Raises:
-        ValueError: If the set is smaller than a batch, or a batch does not divide among processes.
+        ValueError: If the set is smaller than a batch, or `batch_size` is not a multiple of
+            `world_size`.
     """
 
     def __init__(
@@ -87,12 +89,12 @@ class Batches:
         self.position = 0
 
     def __len__(self) -> int:
-        """Steps of the whole training, those already done included."""
+        """The number of steps in the whole training, including those already done."""
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the images ``(B / world_size, C, H, W)`` of each step from `position` on, and their
-        labels or None."""
+        """Yield the images ``(B / world_size, C, H, W)`` of each step from `position` on, with
+        their labels or None."""
         shuffle, draw = torch.Generator(), torch.Generator(self.images.pixels.device)
         share = self.batch_size // self.world_size
         epoch, order = -1, torch.empty(0)
@@ -110,9 +112,9 @@ class Batches:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of the next step, and of processes."""
+        """The number of the next step, and the number of processes."""
         return {"position": self.position, "world_size": self.world_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state; it may come from another number of processes."""
+        """Go on from a saved state, which may come from another number of processes."""
         self.position = state["position"]

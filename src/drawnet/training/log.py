@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a progress bar, ``metrics.csv``, TensorBoard."""
+"""What a training reports while it runs: a progress bar, ``metrics.csv``, TensorBoard."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from drawnet.disk import cannot_save, write_atomically
 from drawnet.training.module import Training
 
 EVERY = 50
-"""Steps between two rows of the log, for which numbers leave the device."""
+"""Steps between two rows of the log; only then are numbers copied from the device."""
 
 COLUMNS = (
     "step",
@@ -42,7 +42,7 @@ class MetricsCSV(Logger):
 
     Args:
         path: The file.
-        step: The step the training goes on from; later rows, of a run that broke, are dropped.
+        step: The step that the training goes on from; rows of later steps are dropped.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -65,10 +65,10 @@ class MetricsCSV(Logger):
 
     @property
     def version(self) -> None:
-        """There is one per run."""
+        """None: there is one log per run."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append a row of what the table has columns for."""
+        """Append a row of the metrics that have a column in the table."""
         try:
             with self.path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
@@ -77,17 +77,17 @@ class MetricsCSV(Logger):
             raise cannot_save(self.path, error) from error
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The run's ``recipe.yaml`` has them."""
+        """Do nothing: the hyperparameters are in the run's ``recipe.yaml``."""
 
 
 def _up_to(step: int, row: dict[str, str | None]) -> bool:
-    """Whether a row belongs to the steps up to this one, and is whole: a crash may cut it off."""
+    """Whether a row is of a step up to `step` and complete: a crash may have cut it short."""
     number = row["step"] or ""
     return number.isdigit() and int(number) <= step and None not in row.values()
 
 
 def record(trainer: Trainer, values: dict[str, float], module: Training) -> None:
-    """Give values to all loggers, with the epoch and the number of glimpses they belong to."""
+    """Send values to all loggers, together with the epoch and its number of glimpses."""
     if not trainer.is_global_zero:
         return
     epoch = (trainer.global_step - 1) // module.steps_per_epoch
@@ -97,11 +97,11 @@ def record(trainer: Trainer, values: dict[str, float], module: Training) -> None
 
 
 class Log(Callback):
-    """Take the sums from the device every 50 steps, and log their means.
+    """Copy the sums from the device every 50 steps, and log their means.
 
     Attributes:
         shown: What the progress bar shows.
-        skipped: Steps that were not finite, in the whole training.
+        skipped: How many steps of the whole training were skipped as not finite.
     """
 
     def __init__(self) -> None:
@@ -112,21 +112,21 @@ class Log(Callback):
         self._steps = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """How many steps were skipped, and how many there were since the last row."""
+        """The number of skipped steps, and the steps and seconds since the last row."""
         return {"skipped": self.skipped, "steps": self._steps, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting from a saved state."""
         self.skipped = state_dict["skipped"]
         self._steps = state_dict["steps"]
         self._seconds = state_dict["seconds"]
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Start the clock of a step: what happens between steps is not counted."""
+        """Start timing the step; time between steps is not counted."""
         self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Count the step; every 50 steps, log."""
+        """Count the step, and log every 50 steps."""
         assert isinstance(module, Training)
         self._steps += 1
         due = trainer.global_step % EVERY == 0
@@ -177,10 +177,10 @@ class Log(Callback):
 
 
 class Bar(RichProgressBar):
-    """Lightning's bar over all steps of the training, with the time left of the whole.
+    """Lightning's progress bar, over all steps of the training, with the time left for all of it.
 
     Args:
-        log: What knows the numbers to show.
+        log: Where the numbers to show come from.
     """
 
     def __init__(self, log: Log) -> None:
@@ -188,12 +188,12 @@ class Bar(RichProgressBar):
         self.source = log
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """All but the steps a second, so that a line is enough: images a second are shown."""
+        """Drop steps per second, so that the bar fits a line: images per second are shown."""
         columns = super().configure_columns(trainer)
         return [column for column in columns if not isinstance(column, ProcessingSpeedColumn)]
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Nats and KL per image, images per second."""
+        """The nats per image, the KL or the error, and the images per second."""
         return dict(self.source.shown)
 
     def _get_train_description(self, current_epoch: int) -> str:

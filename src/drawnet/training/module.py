@@ -26,28 +26,28 @@ log = logging.getLogger(__name__)
 
 
 class Training(LightningModule):
-    """Minimise the loss of a task by Adam, and follow the weights with their average.
+    """Minimise the loss of a task with Adam, and keep a moving average of the weights.
 
-    The average is kept as a second model beside the first, updated on the device after each step:
-    no swapping of weights around validation, and no synchronisation with the host.
+    The average is a second model beside the first, updated on the device after each step. Weights
+    need not be swapped for validation, and nothing waits for the host.
 
-    A step whose gradient is not finite is skipped on the device, through the same door in fused
-    Adam that mixed-precision training uses; what is logged of the others is summed on the device.
+    A step whose gradient is not finite is skipped on the device, by the same means in fused Adam
+    that mixed-precision training uses. What is logged of the other steps is summed on the device.
 
     Args:
         recipe: The whole recipe.
         model: The network to train; it is changed in place.
         steps_per_epoch: Steps in a pass over the training set.
-        start_sha256: Of the weights that it began with, if it did with any.
+        start_sha256: The sha256 of the weights of `Recipe.start`, if it names any.
         teachers: The networks that `Recipe.teachers` names.
-        origin: What it is a training of, for its checkpoints.
+        origin: What is trained, on what; stored in the checkpoints. See `resume.Origin`.
 
     Attributes:
         task: What the network is trained for.
         average: The network with averaged weights, which is validated and kept.
-        tally: Sums since the last reset: loss, what is beside it, gradient norm, number of finite
-            steps.
-        streak: Steps in a row that were not finite: the present run, and the longest.
+        tally: Sums since the last reset: the loss, the KL or the error, the norm of the gradient,
+            and the number of finite steps.
+        streak: How many steps in a row were not finite: up to now, and at most.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Training(LightningModule):
 
     @property
     def epoch(self) -> int:
-        """The pass over the training set that is under way, counted from 0."""
+        """The current pass over the training set, counted from 0."""
         return self.global_step // self.steps_per_epoch
 
     def on_fit_start(self) -> None:
-        """Bring what is no parameter to the device, and choose how it computes."""
+        """Move the sums and the teachers to the device, and choose how it computes."""
         self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
         settings = self.recipe.trainer
         choose = partial(
@@ -91,30 +91,30 @@ class Training(LightningModule):
         choices = choose(self.model, recompute=settings.recompute)
         if settings.graphs:
             possible = has_graphs(self.device)
-            choices.append("CUDA graphs" if possible else "no CUDA graphs, without such a GPU")
+            choices.append("CUDA graphs" if possible else "no CUDA graphs: they need an NVIDIA GPU")
         for choice in choices:
             if self.trainer.is_global_zero:
                 log.info(choice)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """What to minimise for a batch of images ``(B, C, H, W)``, in nats per image."""
+        """The loss to minimise for a batch of images ``(B, C, H, W)``, in nats per image."""
         x, y = batch
         glimpses = self.recipe.glimpses(self.epoch)
         epochs = self.global_step / self.steps_per_epoch
         given = Given(x, y, self._noise(len(x), glimpses), glimpses, epochs)
         loss, self._last = self.task.minimised(self.model, given, self._average)
-        # A loss that is not finite makes the gradient so, on every process.
+        # If the loss is not finite, then neither is the gradient, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 
     def _average(self, numbers: Tensor) -> Tensor:
-        """Over all processes, without waiting for them as Lightning's own ``reduce`` does."""
+        """Average over all processes, without the barrier in Lightning's own ``reduce``."""
         if self.trainer.world_size == 1:
             return numbers
         torch.distributed.all_reduce(numbers)
         return numbers / self.trainer.world_size
 
     def _noise(self, count: int, glimpses: int) -> Tensor | None:
-        """Noise of this step ``(T, B, Z)``: a slice of the whole batch's, whoever computes it."""
+        """The noise of this step, ``(T, B, Z)``: this process's slice of that of the batch."""
         if self.noise_generator is None:
             self.noise_generator = torch.Generator(self.device)
         reseed(self.noise_generator, self.recipe.seed, Stream.LATENTS, self.global_step)
@@ -123,7 +123,7 @@ class Training(LightningModule):
         return None if whole is None else whole[:, first : first + count]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Fused AdamW, and a linear warm-up followed by half a cosine."""
+        """Fused AdamW, whose learning rate rises linearly and then falls along half a cosine."""
         optim = self.recipe.optim
         adam = torch.optim.AdamW(
             _groups(self.model, optim),
@@ -144,7 +144,7 @@ class Training(LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Let the recipe's rate and betas rule, and not those of the checkpoint resumed from."""
+        """Take the learning rate and betas from the recipe, not from the resumed checkpoint."""
         optim = self.recipe.optim
         schedule = self.lr_schedulers()
         assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
@@ -154,7 +154,7 @@ class Training(LightningModule):
             group.update(initial_lr=lr, lr=lr * factor, betas=optim.betas)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the global norm, keep the tally, and tell Adam to skip what is not finite."""
+        """Clip the global norm, keep the tally, and tell Adam to skip a step that is not finite."""
         clip = self.recipe.optim.clip
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         finite = norm.isfinite()
@@ -169,7 +169,7 @@ class Training(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and move the average towards the new weights.
 
-        Early on the average follows faster, so that the initial weights are soon forgotten.
+        Early on the average moves faster, so the initial weights are soon forgotten.
         """
         with torch.enable_grad():
             super().optimizer_step(*args, **kwargs)
@@ -181,7 +181,7 @@ class Training(LightningModule):
             mine.copy_(latest)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record the recipe, on how many processes it ran, and the sums under way."""
+        """Record the recipe, the number of processes, and the sums so far."""
         tallies = self.tally.new_zeros(self.trainer.world_size, len(self.tally))
         tallies[self.global_rank] = self.tally
         checkpoint["drawnet"] = {
@@ -194,21 +194,21 @@ class Training(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sums; say so if the number of processes has changed."""
+        """Restore the sums, and warn if the number of processes has changed."""
         tallies = checkpoint["drawnet"]["tally"].view(-1, len(self.tally))
         before, now = checkpoint["drawnet"]["world_size"], self.trainer.world_size
         self.tally = tallies[self.global_rank] if before == now else tallies.mean(0)
         if before != now:
             log.warning(
-                "the checkpoint is of %d processes, this is a training on %d: the same images in "
-                "the same order, but sums round differently",
+                "the checkpoint is of %d processes, this training runs on %d: the images and their "
+                "order are the same, but sums round differently",
                 before,
                 now,
             )
 
 
 def _groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
-    """The parameters by their learning rate and their decay: only weights of layers have one."""
+    """Group the parameters by learning rate and decay; only the weights of layers decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         lr = optim.lr * (optim.window_lr if "window" in name else 1)

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 IRRELEVANT = (
-    # What to run on is the recipe's choice.
+    # The recipe chooses the hardware.
     ".*available but not used.*",
-    # Lightning's own use of torch.
+    # Caused by Lightning's own use of torch.
     ".*isinstance.treespec, LeafSpec.*",
-    # A limit of time is of the one run that had it.
+    # A time limit belongs only to the run that it was set for.
     ".*callbacks used to create the checkpoint.*_TimeLimit.*",
 )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back Lightning's notices, its irrelevant warnings, and nothing else."""
+    """Silence Lightning's notices and its irrelevant warnings, and nothing else."""
     notices = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [notice.level for notice in notices]
     for notice in notices:

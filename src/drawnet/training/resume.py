@@ -1,4 +1,4 @@
-"""What a training goes on from, and whether that is the same training."""
+"""Find the checkpoint to resume from, and check that it belongs to the same training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.run_folder import RunFolder
 
 Origin = dict[str, Any]
-"""What a training is of, beside its recipe: network, images, teachers."""
+"""What identifies a training besides its recipe: network, images, teachers."""
 
 AGAIN = "what was given from Python must be given again"
-ANEW = "to go on with other images, begin anew with its weights, by --start"
+ANEW = "to train on other images, begin a new run with its weights, by --start"
 
 
 class Begun(NamedTuple):
-    """A training to go on with."""
+    """A training to resume."""
 
     checkpoint: Path
     step: int
@@ -30,12 +30,12 @@ class Begun(NamedTuple):
     origin: Origin | None  # None in older checkpoints
 
     def check_given(self, given: str | None) -> None:
-        """Raise a `CheckpointError` if images were given to it, and none to this one."""
+        """Raise a `CheckpointError` if it was given images from Python and now none are given."""
         if self.origin and self.origin.get("given") and given is None:
             raise self._another(said(self.origin), "one on the images of the recipe")
 
     def check(self, origin: Origin) -> None:
-        """Raise a `CheckpointError` if this is another training."""
+        """Raise a `CheckpointError` if `origin` is that of another training."""
         before = {**origin, **(self.origin or {})}
         if said(origin) != said(before):
             files = {**before, "images": origin["images"], "found": origin["found"]}
@@ -54,7 +54,7 @@ class Begun(NamedTuple):
 
 
 def said(origin: Origin) -> str:
-    """An origin in words."""
+    """Describe an origin in words."""
     name, count = origin["images"]
     given, found = origin.get("given"), origin.get("found")
     which = f" that were given (sha256 {given[:12]}...)" if given else ""
@@ -63,11 +63,15 @@ def said(origin: Origin) -> str:
 
 
 def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | Path) -> Begun:
-    """The checkpoint to go on from, if it is of this recipe."""
+    """The checkpoint to resume from.
+
+    Raises:
+        CheckpointError: If it is of another recipe, or there is no undamaged one.
+    """
     path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
     saved = checkpoint.load(path)
     before = saved["drawnet"]["recipe"]
-    # What older versions gave no choice of is as it is by default.
+    # Options that an older version did not have take their defaults.
     for part in ("model", "optim"):
         defaults = {each.name: each.default for each in fields(getattr(recipe, part))}
         before = {**before, part: {**defaults, **before[part]}}
@@ -81,7 +85,7 @@ def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | P
 
 
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What a resumed training must have in common with the one before, by dotted name."""
+    """The values that must not change when a training is resumed, by dotted name."""
     fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
     fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
     for name in ("batch_size", "window_lr", "weight_decay"):
@@ -91,7 +95,7 @@ def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def sha256_of_images(images: Sequence[Images]) -> str:
-    """The sha256 of a training and a validation set that were given."""
+    """The sha256 of a training set and a validation set together."""
     if not isinstance(images, tuple | list) or len(images) != 2:
         raise TypeError(f"images must be a training and a validation set, got {images!r:.100}")
     digest = hashlib.sha256()
@@ -104,5 +108,5 @@ def sha256_of_images(images: Sequence[Images]) -> str:
 
 
 def sha256_of_weights(name: str) -> str:
-    """The sha256 of weights, by their name or folder."""
+    """The sha256 of the weights with this name, or in this folder."""
     return str(weights.describe(weights.locate(name))["sha256"])

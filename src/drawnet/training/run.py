@@ -53,43 +53,45 @@ def train(
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> Validation:
-    """Train a network by a recipe and leave its averaged weights in ``out/weights``.
+    """Train a network by a recipe, and leave its averaged weights in ``out/weights``.
 
-    From then on the process flushes denormal numbers to zero (`drawnet.fast.flush_denormals`).
+    From this call on, the process flushes denormal numbers to zero
+    (`drawnet.fast.flush_denormals`).
 
     Args:
-        recipe: What to do.
+        recipe: The network, the data, and how to train.
         out: The run folder; see `RunFolder` for what it will hold.
         data_dir: Where the data sets are; see `drawnet.data.load`.
-        images: A training and a validation set of one's own, instead of the recipe's.
-        network: A class of one's own instead of the recipe's network, made from ``recipe.model``.
-        resume: Go on from the newest whole checkpoint in `out`, or from the checkpoint named. The
-            resumed training equals the unbroken one bit for bit. One that was stopped before its
-            first checkpoint begins anew.
-        overwrite: Begin anew in a folder that holds a run, and remove that run.
-        bar: Show a progress bar; by default where the output is a terminal.
+        images: Your own training and validation sets, instead of the recipe's.
+        network: Your own class of network, instead of the recipe's; made from ``recipe.model``.
+        resume: True to go on from the newest undamaged checkpoint in `out`, or the path of a
+            checkpoint. The resumed training equals an unbroken one bit for bit. A training that
+            was stopped before its first checkpoint begins anew.
+        overwrite: If `out` holds a run, remove it and begin anew.
+        bar: Show a progress bar; by default only if standard error is a terminal.
         progress: Called during long preparations of the data; see `drawnet.data.load`.
-        callbacks: Lightning's, to be called besides. Their module is a `Training`: ``average`` is
-            the network with averaged weights.
-        loggers: Lightning's, to log to besides ``metrics.csv`` and TensorBoard.
+        callbacks: More Lightning callbacks. The module that they get is a `Training`, whose
+            ``average`` is the network with averaged weights.
+        loggers: More Lightning loggers, besides ``metrics.csv`` and TensorBoard.
 
     Returns:
         The best validation, whose weights were kept.
 
     Raises:
-        TypeError: If ``images`` are not two `Images`.
+        TypeError: If `images` are not two `Images`.
         ValueError: If the recipe does not fit the data, or `out` holds a run and neither `resume`
-            nor `overwrite` is given, or the checkpoint is of another recipe.
-        DataError: If data is missing or damaged.
-        CheckpointError: If there is no whole checkpoint to resume from.
+            nor `overwrite` is given.
+        DataError: If data are missing or damaged.
+        CheckpointError: If there is no undamaged checkpoint to resume from, or it is of another
+            recipe or other data.
         OSError: If `out` cannot be written.
-        Interrupted: After SIGTERM or SIGINT, with a checkpoint saved.
-        Diverged: If ten steps in a row were not finite, with the checkpoints of before; or if no
-            validation was.
+        Interrupted: After SIGTERM or SIGINT; a checkpoint has been saved.
+        Diverged: If ten steps in a row were not finite (the checkpoints from before them remain),
+            or if no validation loss was finite.
     """
     if resume and overwrite:
         raise ValueError("expected either resume or overwrite, got both")
-    flush_denormals()  # before the data start threads
+    flush_denormals()  # before loading the data starts threads
     folder = RunFolder(Path(out))
     first = getattr(rank_zero_only, "rank", 0) == 0
     if resume is True and folder.was_cut_short():
@@ -125,7 +127,7 @@ def train(
     kind = network or network_of(recipe.model)
     seen = [train_images.name, len(train_images)]
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
-    # All other sets are of files whose sha256 is known.
+    # The files of all other sets have a known sha256.
     found = sha256_of_images(images) if given is None and train_images.name == "folder" else None
     origin = {
         "network": kind.__name__,
@@ -167,7 +169,7 @@ def train(
                 module, batches, ckpt_path=begun.checkpoint if begun else None, weights_only=True
             )
         except SystemExit as stop:
-            # Lightning turns Ctrl-C before the first step into exit 1.
+            # Lightning turns a Ctrl-C before the first step into exit 1.
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
@@ -182,7 +184,7 @@ def train(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch's, if a number is asked for, and then as many as before."""
+    """Let torch use `count` threads, unless it is None, and restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -192,7 +194,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
-    """Say what may not be meant, of a training of so many steps that goes on after step `begun`."""
+    """Warn about what is probably not meant, in a training from step `begun` to step `steps`."""
     optim = recipe.optim
     late = max(optim.glimpse_schedule, default=0)
     if late >= optim.epochs:
@@ -200,7 +202,10 @@ def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
         lengths = recipe.glimpses(optim.epochs - 1), recipe.glimpses(late)
         log.warning(line, optim.epochs, *lengths)
     if optim.warmup_steps >= steps:
-        line = "the rate rises for all %d steps: more epochs, or fewer optim.warmup_steps than %d"
+        line = (
+            "the learning rate rises for all %d steps: use more epochs, or fewer "
+            "optim.warmup_steps than %d"
+        )
         log.warning(line, steps, optim.warmup_steps)
     if begun >= steps:
         log.warning("nothing is left to train: the checkpoint is of step %d", begun)
@@ -211,8 +216,10 @@ def _steps_per_epoch(images: Images, recipe: Recipe) -> int:
 
 
 def _network(kind: type[Pretrained], recipe: Recipe, images: Images, resumes: bool) -> Pretrained:
-    """The network to begin with: the recipe's weights, or random ones; a DRAW then has the mean of
-    the training images as its first canvas."""
+    """The network to begin with, with the weights of `Recipe.start` or random ones.
+
+    The canvas of a random DRAW starts as the mean of the training images.
+    """
     state = torch.random.get_rng_state()
     reseed(torch.default_generator, recipe.seed, Stream.WEIGHTS)
     begun = None if recipe.start is None or resumes else kind.from_pretrained(recipe.start)
@@ -231,7 +238,7 @@ def _network(kind: type[Pretrained], recipe: Recipe, images: Images, resumes: bo
 
 
 def _with_glimpses(config: NetworkConfig, count: int) -> NetworkConfig:
-    """The same sizes with another number of glimpses, where there are any."""
+    """The configuration with another number of glimpses, if its network has glimpses."""
     return config if isinstance(config, ConvNetConfig) else replace(config, glimpses=count)
 
 
@@ -243,7 +250,7 @@ def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
 
 
 class _TimeLimit(Timer):
-    """Lightning's, but a training that is resumed has the whole time again."""
+    """Lightning's timer, except that a resumed training has the whole time again."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin at 0."""
@@ -257,11 +264,14 @@ def _trainer(
     shows: bool,
     more: Sequence[Callback],
 ) -> Trainer:
-    """Lightning's Trainer. The whole training is one of its epochs, so that it can be resumed
-    anywhere in the same way, and the bar shows the time left of the whole."""
+    """Lightning's Trainer.
+
+    For it the whole training is one epoch. So it can be resumed in the same way at any step, and
+    the bar shows the time left for all of it.
+    """
     settings = recipe.trainer
     accelerator = settings.accelerator
-    if accelerator == "auto":  # to Lightning that may be Apple's GPU, which has no double precision
+    if accelerator == "auto":  # Lightning may take Apple's GPU, which has no double precision
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     callbacks: list[Callback] = [*more, logs]
     if settings.max_time is not None:
@@ -271,7 +281,7 @@ def _trainer(
         callbacks.append(Bar(logs))
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        # A job that is started again goes on by --resume, not by Lightning's own way.
+        # A restarted job goes on by --resume, not by Lightning's own requeueing.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         return Trainer(
@@ -304,9 +314,9 @@ def _keeper(
     start_sha256: str | None,
     taught: dict[str, str],
 ) -> Callable[[Training, Validation, float], None]:
-    """What keeps the averaged weights of a validation, and writes down where they come from."""
+    """The function that saves the averaged weights after a validation, and their provenance."""
 
-    ran_on = software_and_machine()  # now: the checkout may change while the training goes on
+    ran_on = software_and_machine()  # now, since the checkout may change during the training
     origin: dict[str, Any] = {}
     if recipe.start is not None:
         origin = {"start": recipe.start, "start_sha256": start_sha256}
@@ -316,7 +326,7 @@ def _keeper(
         origin["classes"] = list(images.classes)
 
     def keep(module: Training, result: Validation, seconds: float) -> None:
-        # The weights say the number of glimpses they were judged with.
+        # The weights record the number of glimpses that they were validated with.
         kept = type(module.average)(_with_glimpses(recipe.model, result.glimpses))
         kept.load_state_dict(module.average.state_dict())
         facts = {

@@ -1,4 +1,4 @@
-"""The folder of one training, and what lies where in it."""
+"""The folder of one training, and the files in it."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from drawnet.recipe import Recipe
 
 
 class RunFolder:
-    """Where a training writes.
+    """The folder that a training writes to.
 
     ::
 
         recipe.yaml       the whole recipe, with nothing left to defaults
         metrics.csv       the log; tensorboard/ the same for TensorBoard
-        checkpoints/      step-*.ckpt, the newest and the one before
+        checkpoints/      step-*.ckpt, the newest and the one before it
         weights/          the averaged weights with the best validation, for `from_pretrained`
         provenance.json   how those weights came to be
 
@@ -42,20 +42,20 @@ class RunFolder:
         self.provenance = path / "provenance.json"
 
     def holds_a_run(self) -> bool:
-        """Whether a training has been here."""
+        """Whether a training has written here."""
         return self.recipe.exists() or self.checkpoints.exists() or self.weights.exists()
 
     def was_cut_short(self) -> bool:
-        """Whether a training has begun here and left nothing to go on from."""
+        """Whether a training began here and stopped before its first checkpoint."""
         begun = self.recipe.exists() and self.checkpoints.exists()
         return begun and not self.has_weights() and not any(self.checkpoints.glob("*.ckpt"))
 
     def has_weights(self) -> bool:
-        """Whether a validation has left weights here."""
+        """Whether a validation has saved weights here."""
         return (self.weights / "config.json").is_file()
 
     def begin(self, recipe: Recipe, overwrite: bool) -> None:
-        """Make the folder and write the recipe; an earlier run is removed if asked for.
+        """Make the folder and write the recipe; with `overwrite`, remove an earlier run first.
 
         Raises:
             OSError: If the folder cannot be written.
@@ -73,12 +73,12 @@ class RunFolder:
             sweep(folder)
 
     def write_provenance(self, facts: dict[str, Any]) -> None:
-        """Write where the weights come from."""
+        """Write down how the weights came to be."""
         write_atomically(self.provenance, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def software_and_machine() -> dict[str, str | None]:
-    """What a training runs on, as far as it can matter for its numbers."""
+    """The software and hardware that a training runs on, as far as they may affect its numbers."""
     return {
         "drawnet": drawnet.__version__,
         "commit": _commit(),
@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with a + where files were changed."""
+    """The commit of the checkout that this code runs from, with a + if files were changed."""
     here = ["git", "-C", os.fspath(Path(__file__).parent)]
     try:
         inside = subprocess.run(

@@ -1,7 +1,7 @@
 """What a network is trained for: to draw images (`Drawing`), or to tell them apart (`Classifying`).
 
-A task knows what is minimised and what is followed beside it. The rest of a training is the same
-for all networks.
+A task knows which loss to minimise and which second number to report beside it: the KL, or the
+error. The rest of a training is the same for all networks.
 """
 
 from abc import ABC, abstractmethod
@@ -30,15 +30,15 @@ NETWORKS: dict[type, type[Pretrained]] = {
 
 
 def network_of(config: NetworkConfig) -> type[Pretrained]:
-    """The network that is made from a configuration."""
+    """The class of network that a configuration is for."""
     return next(network for kind, network in NETWORKS.items() if isinstance(config, kind))
 
 
 Teacher: TypeAlias = GlimpseClassifier | ConvNet
-"""A network that learns no more, whose answers another learns."""
+"""A network that is not trained itself, whose answers another network learns."""
 
 Average: TypeAlias = Callable[[Tensor], Tensor]
-"""Of numbers over the processes that share a batch."""
+"""A function that averages numbers over the processes that share a batch."""
 
 
 def alone(numbers: Tensor) -> Tensor:
@@ -47,21 +47,21 @@ def alone(numbers: Tensor) -> Tensor:
 
 
 class Given(NamedTuple):
-    """What a network has before it at one step, of training or of validation."""
+    """What a network is given at one step of training or validation."""
 
     x: Tensor  # images (B, C, H, W)
     y: Tensor | None  # their labels (B,)
     noise: Tensor | None  # from `Task.noise`
     glimpses: int  # T
-    epochs: float = 0.0  # of training before it
+    epochs: float = 0.0  # of training before this step
 
 
 class Task(ABC):
-    """What a training must know of its purpose.
+    """What a training needs to know about its purpose.
 
     Attributes:
-        beside: The name of what is followed beside the loss, a field of `Validation`.
-        teachers: Whom the network learns from.
+        beside: The name of the number reported beside the loss, a field of `Validation`.
+        teachers: The networks that this one learns from.
     """
 
     beside: str
@@ -69,29 +69,29 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, images: Images) -> None:
-        """Raise a `ValueError` if these images do not do."""
+        """Raise a `ValueError` if these images do not suit the task."""
 
     @abstractmethod
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> Tensor | None:
-        """What is random in the network for a batch, ``(T, B, ...)``."""
+        """The noise that the network needs for a batch, ``(T, B, ...)``, or None."""
 
     @abstractmethod
     def losses(self, model: Pretrained, given: Given) -> Tensor:
-        """The loss of each image, and what is followed beside it: ``(2, B)``."""
+        """The loss of each image, and the number reported beside it: ``(2, B)``."""
 
     def minimised(
         self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """What a step of training minimises, and the means of `losses` over its batch."""
+        """The loss that a training step minimises, and the means of `losses` over its batch."""
         means = self.losses(model, given).mean(1)
         return means[0], means.detach()
 
 
 class Drawing(Task):
-    """Maximise the variational bound: the loss is -elbo, beside it stands its KL divergence.
+    """Maximise the variational bound: the loss is -elbo, and the KL is reported beside it.
 
     Args:
-        config: Of the network.
+        config: The configuration of the network.
         free_bits: See `OptimConfig`.
         kl_warmup_epochs: See `OptimConfig`.
         graphs: See `TrainerConfig`.
@@ -112,7 +112,7 @@ class Drawing(Task):
         self.kl_warmup_epochs = kl_warmup_epochs
 
     def check(self, images: Images) -> None:
-        """A network that is told labels needs as many."""
+        """A network with labels as input needs images with as many classes."""
         if self.config.classes:
             _check_classes(self.config.classes, images)
 
@@ -128,7 +128,7 @@ class Drawing(Task):
     def minimised(
         self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """-elbo, with its KL as `objective.training_loss` has it where that is asked for."""
+        """-elbo, or `objective.training_loss` with free bits or a warm-up of the KL."""
         weight = 1.0
         if self.kl_warmup_epochs:
             weight = min(weight, given.epochs / self.kl_warmup_epochs)
@@ -156,7 +156,7 @@ class Drawing(Task):
 def facts(
     model: Pretrained, x: Tensor, y: Tensor | None, noise: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Those of a `Trace` that a loss needs: canvas, z, mu and log sigma, and P's where learned."""
+    """The parts of a `Trace` that a loss needs: canvas, z, mu, log sigma, and a learned prior."""
     trace: Trace = model(x, y=y, noise=noise, record="last")
     found = [trace.canvas, trace.z, trace.mu, trace.log_sigma]
     if trace.prior_mu is not None and trace.prior_log_sigma is not None:
@@ -165,10 +165,10 @@ def facts(
 
 
 class Classifying(Task):
-    """Minimise the cross-entropy of the last answer; beside it stands how often it is wrong.
+    """Minimise the cross-entropy of the last answer, and report the error beside it.
 
     Args:
-        classes: How many answers the network has.
+        classes: How many classes the network tells apart.
         graphs: See `TrainerConfig`.
         teachers: See `Recipe`.
         distillation: See `OptimConfig`.
@@ -193,7 +193,7 @@ class Classifying(Task):
         self._searched = graphed(searched) if graphs else searched
 
     def check(self, images: Images) -> None:
-        """There must be as many labels as the network has answers."""
+        """The images need labels, with as many classes as the network has."""
         _check_classes(self.classes, images)
 
     def noise(self, generator: torch.Generator, batch: int, glimpses: int) -> None:
@@ -206,9 +206,9 @@ class Classifying(Task):
     def minimised(
         self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """The cross-entropy to the labels or, with teachers, to labels and teachers mixed.
+        """The cross-entropy to the labels or, with teachers, to a mixture of labels and teachers.
 
-        To it `hindsight` times the misses of the windows are added.
+        With `hindsight`, that weight times the misses of the windows is added.
         """
         x, y = given.x, given.y
         assert y is not None
@@ -248,7 +248,7 @@ def searched(model: Pretrained, x: Tensor, y: Tensor, glimpses: int) -> tuple[Te
 
 
 def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
-    """What the network of a recipe is trained for."""
+    """The task that a recipe's network is trained for."""
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
         return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
@@ -259,8 +259,8 @@ def teachers_of(recipe: Recipe) -> list[Teacher]:
     """The networks that a recipe names as teachers.
 
     Raises:
-        ValueError: If one has other images or other classes.
-        WeightsError: If one cannot be read, or is no classifier.
+        ValueError: If a teacher's image shape or number of classes differs from the recipe's.
+        WeightsError: If a teacher cannot be read, or is not a classifier.
     """
     teachers: list[Teacher] = []
     for name in recipe.teachers:

@@ -1,7 +1,7 @@
 """The loss on the validation images, with the averaged weights and always the same noise.
 
-The noise, and what is random about the images, does not depend on the recipe's seed: trainings
-that differ in it are judged alike.
+The noise, and whatever is random about the images, does not depend on the recipe's seed, so
+trainings with different seeds are judged alike.
 """
 
 import math
@@ -17,17 +17,17 @@ from drawnet.training.module import Training
 from drawnet.training.tasks import Given
 
 SEED = 0
-"""Of the noise, and of what is random about the images."""
+"""The seed of the noise, and of whatever is random about the images."""
 
 
 class Validation(NamedTuple):
-    """How good a network is on the validation images; down is good.
+    """How good a network is on the validation images; lower is better.
 
     Attributes:
-        loss: -elbo of a DRAW, -log p(y | x) of a classifier, in nats per image.
-        glimpses: With how many glimpses; 1 for a network that knows of none.
-        step: After how many steps of training.
-        kl: The part of the loss of a DRAW that the latents cost.
+        loss: -elbo of a DRAW, or -log p(y | x) of a classifier, in nats per image.
+        glimpses: The number of glimpses; 1 for a network without glimpses.
+        step: The number of training steps before the validation.
+        kl: The part of a DRAW's loss that the latents cost.
         error: The fraction of a classifier's answers that are wrong.
     """
 
@@ -38,8 +38,9 @@ class Validation(NamedTuple):
     error: float | None = None
 
     def beats(self, other: "Validation | None") -> bool:
-        """Whether it is better. A chain of another length starts afresh: only equal ones compare.
+        """Whether this validation is better than another.
 
+        With another number of glimpses there is nothing to compare, so any finite loss is better.
         Classifiers, too, are compared by their loss, which varies less by chance than their error.
         """
         if not math.isfinite(self.loss):
@@ -49,7 +50,7 @@ class Validation(NamedTuple):
         return self.loss < other.loss
 
     def facts(self) -> dict[str, float]:
-        """It as the provenance of weights says it; `of_facts` reads it again."""
+        """The entries for the provenance of the weights; `of_facts` is the inverse."""
         facts = {
             "steps": self.step,
             "glimpses": self.glimpses,
@@ -61,7 +62,7 @@ class Validation(NamedTuple):
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """What a provenance says."""
+        """The validation that a provenance records."""
         return cls(
             facts["validation_nats"],
             facts["glimpses"],
@@ -80,18 +81,18 @@ class Validation(NamedTuple):
 def validate(
     trainer: Trainer, module: Training, images: Images, stop: Callable[[], bool]
 ) -> Validation | None:
-    """The loss of the averaged weights, with as many glimpses as the training uses now.
+    """Validate the averaged weights, with as many glimpses as the training uses now.
 
-    The processes share the work; the result does not depend on how many there are.
+    The processes share the work, and the result does not depend on how many there are.
 
     Args:
-        trainer: Knows the processes and the step.
+        trainer: Lightning's Trainer, which knows the processes and the step.
         module: The training.
         images: The validation set, on the device.
-        stop: Asked before each batch whether to give up.
+        stop: Called before each batch; returns True to give up.
 
     Returns:
-        None where a process gave up.
+        The validation, or None if a process gave up.
     """
     device, size = images.pixels.device, module.recipe.optim.batch_size
     glimpses = module.recipe.glimpses((trainer.global_step - 1) // module.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""What happens between the steps: validate, save, and stop in time and in order."""
+"""What happens between the steps: validating, saving, and stopping in time and cleanly."""
 
 import logging
 import signal
@@ -22,20 +22,20 @@ from drawnet.training.run_folder import RunFolder
 from drawnet.training.validate import Validation, validate
 
 MOST_SKIPPED = 10
-"""So many steps in a row that are not finite end the training."""
+"""How many steps in a row that are not finite end the training."""
 
 EVERY = 10
-"""Steps between two looks at what only the device, or another process, knows."""
+"""Steps between two checks of what only the device, or another process, knows."""
 
 log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """A signal ended the training; a checkpoint is saved.
+    """A signal ended the training, and a checkpoint was saved.
 
     Attributes:
-        signal: Its number.
-        rank: Of the process that says so; all of them do.
+        signal: The number of the signal.
+        rank: The process that raised this; all processes do.
     """
 
     def __init__(self, signal: int, rank: int) -> None:
@@ -45,19 +45,20 @@ class Interrupted(Exception):
 
 
 class Diverged(Exception):
-    """Too many steps in a row were not finite. The checkpoints are those of before."""
+    """Too many steps in a row, or all validations, were not finite; earlier checkpoints remain."""
 
 
 class Watch(Callback):
-    """Look after a training between its steps.
+    """Look after a training between its steps: validate, save checkpoints, and stop.
 
-    Everything happens at the end of a step, so that each checkpoint is one of a whole step, and a
+    Everything happens at the end of a step. Each checkpoint is therefore of a whole step, and a
     resumed training goes on bit for bit. All processes decide alike.
 
     Args:
         images: The validation set, on the device.
         folder: Where checkpoints and weights go.
-        keep: Called with each best validation so far and the seconds it took, to keep its weights.
+        keep: Called with each validation that is the best so far, and the seconds of training, to
+            keep its weights.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Watch(Callback):
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The latest validation, and the time spent. The best is that of the weights kept."""
+        """The latest validation and the time spent; the weights kept record the best validation."""
         self._count_time()
         return {
             "latest": self.latest and tuple(self.latest),
@@ -83,13 +84,13 @@ class Watch(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        if self.folder.has_weights():  # which may be of another folder's run, or gone back on
+        if self.folder.has_weights():  # this state may be another folder's, or older than they are
             self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Take the signals over from Lightning, which by default exits 0 and saves nothing."""
+        """Handle signals instead of Lightning, which by default exits with 0 and saves nothing."""
         assert isinstance(module, Training)
         self._since = self._saved_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():
@@ -97,15 +98,15 @@ class Watch(Callback):
             signal.signal(signal.SIGINT, self._on_signal)
         step = trainer.global_step
         if self._validation_due(module, step) and (self.latest is None or self.latest.step < step):
-            self._validate(trainer, module, last=False)  # a signal had cut it short
+            self._validate(trainer, module, last=False)  # a signal cut it short
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self._signal:  # for the second time: at once, with the checkpoint that there is
+        if self._signal:  # the second signal: stop at once, with the checkpoint that there is
             sys.exit(128 + number)
         self._signal = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Validate, save and stop, as each is due."""
+        """Validate, save and stop, when each is due."""
         assert isinstance(module, Training)
         step = trainer.global_step
         last = step == trainer.max_steps or trainer.should_stop
@@ -113,7 +114,7 @@ class Watch(Callback):
         if validated:
             self._validate(trainer, module, last)
         diverged, number, due = self._agree(trainer, module, step, now=validated)
-        if diverged:  # and nothing saved: these weights may have no finite gradient
+        if diverged:  # save nothing: these weights may have no finite gradient
             raise Diverged(f"the gradient was not finite for {MOST_SKIPPED} steps in a row")
         if validated or number or due:
             self._save(trainer, step)
@@ -126,7 +127,7 @@ class Watch(Callback):
         )
 
     def _validate(self, trainer: Trainer, module: Training, last: bool) -> None:
-        # A signal cuts it short, unless nothing would be left to resume.
+        # A signal cuts the validation short, unless no step is left to resume with.
         result = validate(trainer, module, self.images, stop=lambda: self._signal != 0 and not last)
         if result is None:
             return
@@ -152,7 +153,7 @@ class Watch(Callback):
     def _agree(
         self, trainer: Trainer, module: Training, step: int, now: bool
     ) -> tuple[bool, int, bool]:
-        """Whether to give up, which signal came, and whether to save: the same on all processes."""
+        """Whether to give up, which signal came, and whether to save; alike on all processes."""
         due = time.monotonic() - self._saved_at > 60 * module.recipe.trainer.checkpoint_minutes
         if step % EVERY and not now:
             alone = trainer.world_size == 1
