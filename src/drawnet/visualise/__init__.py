@@ -1,7 +1,7 @@
-"""See what a model did: traces become pictures, moving pictures and plots.
+"""See what a model did: turn traces into pictures, animations and plots.
 
-Every function takes records and tensors and returns a Pillow image, a list of them or a matplotlib
-figure; none shows or prints anything, and only `save_animation` writes a file.
+Pictures are Pillow images, animations are lists of them, and plots are matplotlib figures. Nothing
+is shown or printed, and only `save_animation` writes a file.
 """
 
 from drawnet.visualise.animation import animate, animate_glimpses, save_animation

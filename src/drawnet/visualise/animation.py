@@ -1,4 +1,4 @@
-"""Watch it draw, and watch it look: glimpse by glimpse, with the windows that read and write."""
+"""Animations of a network that draws or looks, glimpse by glimpse, with its windows."""
 
 import io
 from collections import Counter
@@ -32,31 +32,31 @@ def animate(
     windows: bool = True,
     kl: bool = True,
 ) -> list[Image.Image]:
-    """One picture for the canvas at the start and one after every glimpse.
+    """Draw one picture of the canvas at the start, and one after every glimpse.
 
     Each image of the batch has a cell, and the cells lie side by side in rows. A cell shows the
-    canvas and on it, as a rectangle, the window that the glimpse wrote through (vermillion). Where
-    the trace is of images ``x``, the image stands above its canvas with the window that was read
-    through (blue), and the nats that each glimpse cost below it as bars, all to one scale. Where
-    only a part of ``x`` is ``known``, both are one picture: what is known as it is, and the canvas,
-    tinted, where the rest is hidden.
+    canvas with a rectangle on it: the window that the glimpse wrote through (vermillion). If images
+    `x` are given, each stands above its canvas with the window that was read through (blue). Below
+    the canvas are bars for the nats that each glimpse cost, all on one scale. If only a part of `x`
+    is `known`, image and canvas share one picture: the known part as it is, and the canvas, tinted,
+    where the image is hidden.
 
     A rectangle runs through the centres of the outermost filters, and its border is as wide as
-    their sigma: a thick one is a soft brush.
+    their sigma, so a thick border is a soft brush.
 
     Args:
         trace: What the model did, with T glimpses.
-        x: The images that were reconstructed, in [0, 1]. None where they were generated.
-        known: Which pixels of ``x`` are known where a part of it was completed, of a shape that
-            broadcasts to that of ``x``.
-        columns: Number of cells in a row; as many as make the picture about square by default.
+        x: The images that were reconstructed, in [0, 1]; None if the drawings were generated.
+        known: If a hidden part of `x` was completed, which of its pixels are known; of a shape
+            that broadcasts to that of `x`.
+        columns: Number of cells per row; by default the picture is about square.
         scale: Every pixel of an image becomes a square of this side.
         gap: Pixels of white between two images, not enlarged.
         windows: Whether to draw the rectangles. There are none without attention.
-        kl: Whether to draw the bars. There are none without ``x``, or with ``known``.
+        kl: Whether to draw the bars. There are none without `x`, or with `known`.
 
     Returns:
-        T + 1 pictures, all of one size; T where the trace does not tell its start.
+        T + 1 pictures of the same size; T if the trace has no start.
     """
     paint.check_complete(trace)
     glimpses, batch = trace.canvas.shape[:2]
@@ -107,22 +107,23 @@ def animate_glimpses(
     scale: int = 2,
     gap: int = 8,
 ) -> list[Image.Image]:
-    """One picture for each glimpse of a classifier: where it looks, what it sees, what it answers.
+    """Draw one picture per glimpse of a classifier: where it looks, what it sees and answers.
 
-    Each image of the batch has a cell: the image with the window that is read through (blue);
-    beside it what is seen there, the brightest point white; and below both a bar for each class,
-    as high as its probability, where the likeliest stands out.
+    Each image of the batch has a cell. It shows the image with the window that is read through
+    (blue), and beside it what is seen there, scaled so that the brightest point is white. Below
+    both there is a bar for each class, as high as its probability; the likeliest stands out.
 
     Args:
         x: The images, in [0, 1].
         seen: What the classifier saw of them and answered, in T glimpses.
-        names: Of the classes, written below the bars where there is room; by default their numbers.
-        columns: Number of cells in a row; as many as make the picture about square by default.
+        names: The names of the classes, written below the bars where there is room; by default
+            their numbers.
+        columns: Number of cells per row; by default the picture is about square.
         scale: Every pixel of an image becomes a square of this side.
         gap: Pixels of white between two images, not enlarged.
 
     Returns:
-        T pictures, all of one size.
+        T pictures of the same size.
     """
     glimpses, batch, classes = seen.logits.shape
     if len(x) != batch:
@@ -159,18 +160,18 @@ def save_animation(
     loop: int = 0,
     hold: float = 1.5,
 ) -> None:
-    """Save frames as a moving picture: GIF, APNG or WebP, as the suffix of ``path`` says.
+    """Save frames as an animated GIF, APNG or WebP, depending on the suffix of `path`.
 
     APNG and WebP keep every colour. A GIF has 256, chosen once for all frames so that nothing
     flickers.
 
     Args:
-        frames: RGB pictures of one size.
-        path: A file name that ends in ``.gif``, ``.apng``, ``.png`` or ``.webp``. A file of that
-            name is replaced when the new one is whole.
-        fps: Frames a second, > 0. Browsers slow down a GIF of more than 50.
-        loop: How often it plays; for ever with 0.
-        hold: For how many seconds the last frame stays.
+        frames: RGB pictures of the same size.
+        path: A file name that ends in ``.gif``, ``.apng``, ``.png`` or ``.webp``. An existing file
+            is replaced only when the new one is complete.
+        fps: Frames per second, > 0. Browsers slow down a GIF of more than 50.
+        loop: How many times it plays; 0 means for ever.
+        hold: How many seconds the last frame stays.
     """
     path = Path(path)
     form = _FORMATS.get(path.suffix.lower())
@@ -184,26 +185,26 @@ def save_animation(
     times: int | None = loop
     if form == "GIF":
         frames = _with_one_palette(frames)
-        # A GIF counts the repetitions after the first time; without a count it plays once.
+        # A GIF counts the repetitions after the first play; without a count it plays once.
         times = None if loop == 1 else max(loop - 1, 0)
     file = io.BytesIO()
     first, *others = frames
     first.save(
         file, form, save_all=True, append_images=others, duration=duration, loop=times,
-        lossless=True,  # of WebP
+        lossless=True,  # for WebP
     )  # fmt: skip
     write_atomically(path, file.getvalue())
 
 
 def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """The frames in the 256 colours that serve all of them best."""
+    """The frames in one palette of the 256 colours that suit all of them best."""
     counted: Counter[int] = Counter()
     for frame in frames:
         red, green, blue = np.asarray(frame.convert("RGB"), np.int64).reshape(-1, 3).T
         codes, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
         counted.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
-    # The commonest colours stay as they are; the others are grouped, each counting by the root of
-    # how often it occurs, for thin borders matter as well as wide paper.
+    # The commonest colours stay as they are. The others are grouped, each weighted by the square
+    # root of its count, because thin borders matter as well as wide areas of paper.
     exact = [code for code, _ in counted.most_common(64)]
     rest = {code: counted[code] for code in counted.keys() - set(exact)}
     palette = Image.new("P", (1, 1))

@@ -1,4 +1,4 @@
-"""Learning curves: how trainings went, from the ``metrics.csv`` of their run folders."""
+"""Learning curves, from the ``metrics.csv`` of run folders."""
 
 import csv
 import math
@@ -16,11 +16,11 @@ class Curve(NamedTuple):
     """How a training went.
 
     Attributes:
-        name: Of the run.
-        unit: What was followed: ``"nats per image"``, or ``"wrong answers in %"`` of a classifier.
-        training: (step, value) every so many steps, means over these, where finite.
-        validation: (step, value) after each epoch, where finite.
-        lengthened: (step, T) where the number of glimpses changed.
+        name: The name of the run.
+        unit: ``"nats per image"`` or, for a classifier, ``"wrong answers in %"``.
+        training: (step, value) for each row of the log, a mean since the row before, if finite.
+        validation: (step, value) for each validation, if finite.
+        lengthened: (step, T) wherever the number of glimpses changed.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Curve(NamedTuple):
 
 
 def read_curve(run: Path) -> Curve:
-    """The curve of a run folder.
+    """Read the learning curve of a run folder.
 
     Raises:
-        ValueError: If there is no table of numbers, or no number in it.
+        ValueError: If the folder has no valid ``metrics.csv``, or there are no numbers in it.
     """
     path = run / "metrics.csv"
     try:
@@ -60,13 +60,13 @@ def read_curve(run: Path) -> Curve:
 
 
 def plot_curves(curves: Sequence[Curve]) -> Figure:
-    """Loss or error by steps: thin on the batches of training, thick on the validation images.
+    """Plot loss or error by step: thin for the training batches, thick for the validation images.
 
-    The steep beginning is cut off. A dotted line says where a chain was lengthened, if there is
-    one training alone.
+    The steep beginning is cut off. With a single curve, a dotted line shows where the chain was
+    lengthened.
 
     Raises:
-        ValueError: If there is no curve, or they are of different units.
+        ValueError: If there is no curve, or the curves have different units.
     """
     units = {curve.unit for curve in curves}
     if len(units) != 1:

@@ -1,10 +1,9 @@
-"""Paint on arrays: images enlarged and set side by side, windows and bars with smooth edges.
+"""Paint on arrays: enlarge images, set them side by side, draw windows and bars with smooth edges.
 
 Pictures are arrays of display pixels, ``(B, height, width, 3)`` of floats in [0, 1]. Lengths that
-come from the model are in image pixels; pixel i covers the interval [i - 1/2, i + 1/2], so position
-p of an image enlarged ``scale`` times lies at ``(p + 1/2) * scale`` on the display. Everything with
-edges is painted by the exact share of each display pixel that it covers, which is anti-aliasing
-without sampling.
+come from the model are in image pixels. Pixel i covers the interval [i - 1/2, i + 1/2], so position
+p of an image enlarged `scale` times lies at ``(p + 1/2) * scale`` on the display. A shape is
+painted by the exact share of each display pixel that it covers: anti-aliasing without sampling.
 """
 
 from collections.abc import Sequence
@@ -22,31 +21,31 @@ from drawnet.model import Trace
 Array = NDArray[np.float64]
 
 READ_COLOUR = (0.337, 0.706, 0.914)
-"""Sky blue. The colours are of Okabe and Ito's palette, which colour-blind people can tell apart
-and which show on black as well as on white."""
+"""Sky blue. The colours are from the palette of Okabe and Ito: colour-blind people can tell them
+apart, and they show on black as well as on white."""
 WRITE_COLOUR = (0.835, 0.369, 0.0)
 """Vermillion."""
 KL_COLOUR = (0.0, 0.620, 0.451)
 """Bluish green."""
 HIDDEN_COLOUR = (0.800, 0.475, 0.655)
-"""Reddish purple: what is hidden of an image."""
+"""Reddish purple: the hidden part of an image."""
 TINT = 0.35
-"""How much of that colour lies over what was drawn in its place."""
+"""The opacity of that colour over what was drawn in the hidden part."""
 PAPER = 1.0
-"""What lies between the images: white."""
+"""The space between the images: white."""
 INK = (38, 38, 38)
-"""Of words: nearly black."""
+"""The colour of words: nearly black."""
 BAND_OPACITY = 0.45
-"""The picture shows through a border, which is wide where sigma is; only its middle is solid."""
+"""The opacity of a border, which is as wide as sigma; only its middle is solid."""
 MIDDLE = 0.3
 """The solid middle of a border is at most this many image pixels wide."""
 
 
 class Outline(NamedTuple):
-    """The rectangles that stand for windows, each side a ``(B,)`` array in image pixels.
+    """The rectangles that stand for windows; each field is a ``(B,)`` array in image pixels.
 
     The sides run through the centres of the first and the last filter. The border is as wide as
-    sigma and lies half on either side of them.
+    sigma, and half of it lies on either side of them.
     """
 
     top: Array
@@ -60,7 +59,7 @@ def outline(window: Window, size: int) -> Outline:
     """The rectangles of a batch of windows.
 
     Args:
-        window: One window an image: tensors of shape ``(B,)``.
+        window: One window per image: tensors of shape ``(B,)``.
         size: N, the number of filters along each side.
     """
     g_y, g_x, delta, sigma = (to_array(number) for number in window[:4])
@@ -78,7 +77,7 @@ def to_array(values: Tensor) -> Array:
 
 
 def to_pictures(images: Float[Tensor, "batch channels height width"], scale: int) -> Array:
-    """Images in [0, 1] of one channel or three, enlarged so that every pixel is a square."""
+    """Enlarge images in [0, 1] with one or three channels; each pixel becomes a square."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images must be (B, 1 or 3, H, W), got {tuple(images.shape)}")
     if scale < 1:
@@ -93,8 +92,8 @@ def paint_outline(
 ) -> None:
     """Draw one rectangle on each picture, in place; what lies outside the picture is cut off.
 
-    The border is see-through but for a solid line along its middle, which shows the place where a
-    wide border would hide it. It is never narrower than one display pixel.
+    The border is transparent except for a solid line along its middle, which marks the exact place
+    even in a wide border. It is never narrower than one display pixel.
     """
     height, width = pictures.shape[1:3]
 
@@ -113,7 +112,7 @@ def paint_outline(
 
 
 def _share(start: Array, end: Array, length: int, scale: int) -> Array:
-    """``(B, length)``: the share of each display pixel that lies between two image positions."""
+    """The share of each display pixel that lies between two image positions, ``(B, length)``."""
     edge = np.arange(length)
     low = np.maximum(edge, (start[:, None] + 0.5) * scale)
     high = np.minimum(edge + 1, (end[:, None] + 0.5) * scale)
@@ -121,13 +120,13 @@ def _share(start: Array, end: Array, length: int, scale: int) -> Array:
 
 
 def bars(heights: Array, height: int, width: int, chosen: int | NDArray[np.int64]) -> Array:
-    """A strip of bars from left to right, one of which stands out.
+    """Draw a strip of bars from left to right, one of which stands out.
 
     Args:
         heights: ``(B, T)``, each in [0, 1].
         height: Height of the strip in display pixels.
         width: Width of the strip in display pixels.
-        chosen: The number of the bar that stands out, or ``(B,)`` of them; none does with -1.
+        chosen: The number of the bar that stands out, or ``(B,)`` numbers; -1 for none.
     """
     bar = np.arange(width) * heights.shape[1] // width
     rows = np.arange(height)[::-1, None]
@@ -138,11 +137,11 @@ def bars(heights: Array, height: int, width: int, chosen: int | NDArray[np.int64
 
 
 def words(names: Sequence[str], height: int, width: int) -> Array:
-    """Words side by side, each below one of the `bars`, ``(1, height, width, 3)``.
+    """Write words side by side, each below one of the `bars`: ``(1, height, width, 3)``.
 
     Args:
-        names: What to write; its number instead of one that is too long for its bar, and nothing
-            where that is too long as well.
+        names: The words. One that is too long for its bar is replaced by its number, and left out
+            if that is too long as well.
         height: Height of the line in display pixels.
         width: Width of the line in display pixels.
     """
@@ -158,8 +157,7 @@ def words(names: Sequence[str], height: int, width: int) -> Array:
 
 
 def stack(pictures: list[Array], gap: int, axis: Literal[1, 2] = 1) -> Array:
-    """Pictures of the same width one above the other, or, along axis 2, of the same height side by
-    side."""
+    """Stack pictures of the same width vertically or, along axis 2, of the same height in a row."""
     shape = list(pictures[0].shape)
     shape[axis] = gap
     space = np.full(shape, PAPER)
@@ -168,11 +166,11 @@ def stack(pictures: list[Array], gap: int, axis: Literal[1, 2] = 1) -> Array:
 
 
 def mosaic(pictures: Array, columns: int | None, gap: int) -> Array:
-    """Pictures side by side in rows: picture i in row i // columns, with ``gap`` pixels between.
+    """Set pictures side by side in rows: picture i in row i // columns, `gap` pixels apart.
 
     Args:
         pictures: ``(B, height, width, 3)``.
-        columns: Number of pictures in a row; as many as make the whole about square with None.
+        columns: Number of pictures per row; with None the whole is about square.
         gap: Display pixels between two pictures.
     """
     number, height, width, _ = pictures.shape
@@ -199,12 +197,12 @@ def cover(
     known: Bool[Tensor, "..."],
     opacity: float = 1.0,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Images of which a part is covered in colour: what is hidden.
+    """Cover the hidden part of images with a colour.
 
     Args:
         images: Images in [0, 1], grey or in colour.
-        known: Which pixels to leave as they are, of a shape that broadcasts to that of ``images``.
-        opacity: How much of the colour to lay over the others, from 0 to 1.
+        known: Which pixels to leave as they are, of a shape that broadcasts to that of `images`.
+        opacity: The opacity of the colour over the other pixels, from 0 to 1.
     """
     colour = images.new_tensor(HIDDEN_COLOUR)[:, None, None]
     hidden = opacity * (~known.expand(images.shape)).to(images)
@@ -218,11 +216,11 @@ def grid(
     scale: int = 4,
     gap: int = 4,
 ) -> Image.Image:
-    """Images side by side in one picture.
+    """Set images side by side in one picture.
 
     Args:
         images: Images in [0, 1], grey or in colour; values outside are clipped.
-        columns: Number of images in a row; as many as make the picture about square by default.
+        columns: Number of images per row; by default the picture is about square.
         scale: Every pixel becomes a square of this side.
         gap: Pixels of white between two images, not enlarged.
 

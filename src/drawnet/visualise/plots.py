@@ -1,7 +1,7 @@
 """Film strips and curves, as matplotlib figures that print well.
 
-Windows, lines and words are vectors; images are enlarged first, so that no viewer smooths their
-pixels away. ``figure.savefig("strip.pdf")`` saves a figure; so it does as SVG, or as PNG.
+Windows, lines and words are vectors. Images are enlarged first, so that no viewer smooths their
+pixels away. ``figure.savefig("strip.pdf")`` saves a figure, as PDF, SVG or PNG.
 """
 
 from typing import Any
@@ -21,14 +21,15 @@ from drawnet.model import Trace
 from drawnet.visualise import paint
 
 PAGE_WIDTH = 6.75
-"""Inches: the width of the text on a page of the paper."""
+"""The width of the text on a page of the paper, in inches."""
 TEXT: dict[str, Any] = {"fontsize": 8, "color": "0.15"}
 LINE = 0.7
-"""Points: the width of the line along the middle of a border."""
+"""The width of the line along the middle of a border, in points."""
 ENLARGE = 8
-"""Images are stored in figures with squares of this side for pixels,"""
+"""Each pixel of an image is stored in a figure as a square of this side, unless the page would be
+too wide."""
 MOST_PIXELS = 4096
-"""or of a smaller one where a page would be wider than this: what is finer nobody sees."""
+"""The widest that a page may be, in stored pixels: nobody sees anything finer."""
 
 
 def strip(
@@ -38,11 +39,13 @@ def strip(
     steps: int = 11,
     windows: bool = True,
 ) -> Figure:
-    """The canvas of every image after some of its glimpses, one row an image: figures 1, 7 and 10.
+    """Plot the canvas of every image after some of its glimpses, a row per image.
+
+    Figures 1, 7 and 10 of the paper are of this kind.
 
     Args:
         trace: What the model did, with T glimpses.
-        x: The images that were reconstructed, in [0, 1]; they make a first column of their own.
+        x: The images that were reconstructed, in [0, 1], to show in a first column.
         steps: How many glimpses to show, >= 1, evenly spread and ending with the last.
         windows: Whether to draw the write windows. There are none without attention.
     """
@@ -68,11 +71,11 @@ def strip(
 
 
 def plot_transmission(sent: Transmission) -> Figure:
-    """What is seen after some of the glimpses, and under each picture the nats it cost.
+    """Plot what is seen after some of the glimpses, and under each picture the nats that it cost.
 
     Args:
-        sent: What `drawnet.explore.transmit` returns. Each image makes a row, each number of
-            glimpses sent a column.
+        sent: What `drawnet.explore.transmit` returns. Each image has a row, and each number of
+            glimpses a column.
     """
     columns, batch, _, height, width = sent.pictures.shape
     points = PAGE_WIDTH * 72 / (columns * (width + gap(height)))  # of one pixel of an image
@@ -91,7 +94,7 @@ def plot_transmission(sent: Transmission) -> Figure:
 
 
 def gap(height: int) -> int:
-    """The pixels of white between images of this height in a figure."""
+    """How many pixels of white lie between images of this height in a figure."""
     return max(height // 14, 1)
 
 
@@ -101,15 +104,15 @@ def mosaic(
     titles: list[str],
     between: int | None = None,
 ) -> tuple[Figure, Axes]:
-    """A page of images side by side, in whose axes one unit is one pixel of an image.
+    """Plot images side by side, on axes whose unit is one pixel of an image.
 
     Image i has the centre of its first pixel at ``(i % columns * (width + between),
     i // columns * (height + between))``.
 
     Args:
         images: Images in [0, 1].
-        columns: Number of images in a row.
-        titles: What stands above the columns, each above as many of them; nothing if it is empty.
+        columns: Number of images per row.
+        titles: Titles above the columns; each stands above the same number of columns.
         between: Pixels of white between two images; `gap` of their height by default.
     """
     between = gap(images.shape[2]) if between is None else between
@@ -142,7 +145,7 @@ def draw_outline(
     Args:
         axes: Where to draw.
         rectangles: The rectangles of a batch of windows.
-        index: Which of them.
+        index: Which of them to draw.
         colour: Red, green and blue in [0, 1].
         corner: Row and column of the axes at which pixel (0, 0) of the image lies.
         clip: Height and width of the image, to cut the rectangle off at its edges.
@@ -172,11 +175,11 @@ def draw_outline(
 
 
 def plot_nats(trace: Trace, x: Float[Tensor, "batch channels height width"]) -> Figure:
-    """What each glimpse cost and what it bought, in nats, as means over the batch.
+    """Plot what each glimpse cost and gained, in nats, as means over the batch.
 
-    Left, the KL divergence of every glimpse. Right, after every glimpse, the nats spent on all
-    glimpses so far, those that the image would still cost given the canvas as it is, and their
-    sum; at the last glimpse the sum is minus the evidence lower bound.
+    On the left is the KL of every glimpse. On the right are, after every glimpse, the nats spent on
+    all glimpses so far, the nats that the image would still cost given the canvas as it is, and
+    their sum. At the last glimpse the sum is minus the evidence lower bound.
 
     Args:
         trace: What the model did to reconstruct ``x``.

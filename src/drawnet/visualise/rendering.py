@@ -1,14 +1,14 @@
 """Draw the same drawing at any size.
 
-With attention a canvas is its start plus a sum of separable Gaussian patches, each with its place
-and its width in pixels. Enlarged, they are the strokes of the same drawing on a finer canvas: of
-pixels s times smaller, with the centres, the strides and the sigmas s times larger,
+With attention, a canvas is its start plus a sum of separable Gaussian patches, each with a place
+and a width in pixels. Enlarged, they are the strokes of the same drawing on a finer canvas. Its
+pixels are s times smaller, so the centres, the strides and the sigmas are s times larger:
 
     g -> s (g + 1/2) - 1/2      delta -> s delta      sigma -> s sigma      gamma -> gamma / s^2
 
-(the rows of a filterbank sum to one over s times more pixels in each direction, so a patch must be
-written s^2 times as strongly to be as bright). No network is run again. A filter narrower than a
-pixel fills one on the model's canvas, and shows as the dot that it is on a finer one.
+The rows of a filter bank sum to one over s times as many pixels in each direction, so a patch must
+be written s^2 times as strongly to be as bright. The network is not run again. A filter narrower
+than a pixel fills a whole pixel of the model's canvas; on a finer canvas it is a small dot.
 """
 
 from collections import deque
@@ -26,32 +26,32 @@ from drawnet.visualise.paint import check_complete
 
 
 def render(trace: Trace, scale: float) -> Float[Tensor, "batch planes tall wide"]:
-    """The last canvas of every image at ``scale`` times its size.
+    """The last canvas of every image, at `scale` times its size.
 
-    At scale 1 it is the canvas of the model. The learned start has no strokes; it is enlarged by
-    bilinear interpolation.
+    At scale 1 it is the canvas of the model. The learned start has no strokes, so it is enlarged
+    by bilinear interpolation.
 
     Args:
-        trace: What a model with write attention did; generated or reconstructed.
+        trace: What a model with write attention did, generated or reconstructed.
         scale: How many times as high and as wide to draw, > 0. Heights and widths are rounded.
 
     Returns:
-        A canvas; ``trace.likelihood.mean`` of it is the picture. Strokes add up in every plane of a
-        canvas, so each is drawn larger for itself.
+        A canvas; ``trace.likelihood.mean`` of it is the picture. Strokes add up in every plane of
+        a canvas, so each plane is enlarged on its own.
     """
     return deque(_canvases(trace, scale), maxlen=1).pop()
 
 
 def refine(trace: Trace, scale: float) -> Trace:
-    """The same drawing at ``scale`` times its size, glimpse by glimpse: what `render` draws last.
+    """The same drawing at `scale` times its size, for every glimpse; `render` draws only the last.
 
     Args:
         trace: As for `render`.
         scale: As for `render`.
 
     Returns:
-        The trace with the canvases and the write windows of the larger drawing. It is no trace of
-        the model, but one to look at.
+        The trace with the canvases and the write windows of the larger drawing. It is meant for
+        pictures: the model itself did not produce it.
     """
     start, *canvases = _canvases(trace, scale)
     assert trace.write_window is not None
@@ -81,7 +81,7 @@ def _canvases(trace: Trace, scale: float) -> Iterator[Tensor]:
 
 
 def enlarge(window: Window, scale: float) -> Window:
-    """The window that lies on an enlarged image where this one lies on the image."""
+    """The window at the same place of an image that is enlarged `scale` times."""
     return Window(
         g_y=scale * (window.g_y + 0.5) - 0.5,
         g_x=scale * (window.g_x + 0.5) - 0.5,
