@@ -1,8 +1,8 @@
-"""The table of docs/performance.md on this machine: `make bench`.
+"""Measure the table of docs/performance.md on this machine: `make bench`.
 
     python benchmarks/speed.py [--quick] [--part NAME]... [--json FILE]
 
-The plain code in it is `examples/draw_in_100_lines.py`, run as it is.
+The plain code that it compares with is `examples/draw_in_100_lines.py`, unchanged.
 """
 
 import argparse
@@ -21,7 +21,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "draw_in_100_lines.py"
 
 
 def load(path: Path) -> ModuleType:
-    """A module that is no part of a package."""
+    """Import a module that is not part of a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -31,7 +31,7 @@ def load(path: Path) -> ModuleType:
 
 
 def plain(case: Case) -> Call:
-    """The way of the plain code with a case."""
+    """Prepare a case with the plain code."""
     network = load(EXAMPLE).DRAW
     known = inspect.signature(network).parameters
     sizes = {name: value for name, value in vars(case.config).items() if name in known}
@@ -56,12 +56,12 @@ def plain(case: Case) -> Call:
 
 
 def main() -> None:
-    """Measure, show the table, and save it if asked to."""
+    """Measure, print the table, and save it if asked to."""
     parser = argparse.ArgumentParser(description="Measure the speed of drawnet on this machine.")
-    parser.add_argument("--quick", action="store_true", help="a minute or two, not many")
+    parser.add_argument("--quick", action="store_true", help="few sizes: only a minute or two")
     what = "only this part of the table, such as 'training step'; may be given several times"
     parser.add_argument("--part", action="append", default=[], metavar="NAME", help=what)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save the table as JSON, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also save the table as JSON")
     asked = parser.parse_args()
 
     def tell(part: str, done: int, total: int) -> None:

@@ -247,11 +247,11 @@ def test_the_nats_are_those_of_the_objective(digit: bool) -> None:
 
 def test_grey_pictures_have_no_code_length_but_by_intensities() -> None:
     black_and_white = answers.copy(digits_model(), url(ONE), True, 3, 2)
-    assert "no code length" not in black_and_white.words
+    assert "not a code length" not in black_and_white.words
     colours = answers.copy(tiny_model(), PHOTO, False, 3, 2)
-    assert colours.words.endswith("not all black and white, so they are no code length.")
+    assert colours.words.endswith("not all black and white, so these nats are not a code length.")
     levels = answers.copy(tiny_model(likelihood="logistic"), PHOTO, False, 3, 2)
-    assert "no code length" not in levels.words
+    assert "not a code length" not in levels.words
     crisp = answers.draw(digits_model(likelihood="logistic"), 0, 2, 2, True, True)
     assert len(crisp.frames) == 3
 
@@ -266,11 +266,11 @@ def test_a_network_of_several_classes_shows_each_and_finds_out_what_it_copies() 
     copy = answers.copy(model, url(ONE), True, 3, 2)
     x = pictures.to_shape(ONE, (1, H, W), True).double()
     label = likeliest_labels(model, x, generator=seeded(3))
-    assert copy.words.endswith(f"It costs least as one of class {label.item()}.")
+    assert copy.words.endswith(f"It costs least as class {label.item()}.")
     nats = -objective.elbo(x, model(x, y=label, generator=seeded(3), glimpses=2)).item()
     assert copy.words.startswith(f"**{nats:.1f} nats** in all")
     named = answers.copy(model, url(ONE), True, 3, 2, classes=["red", "blue", "green"])
-    assert named.words.endswith(f"as one of class {['red', 'blue', 'green'][label.item()]}.")
+    assert named.words.endswith(f"as class {['red', 'blue', 'green'][label.item()]}.")
 
 
 def test_a_class_is_drawn_alone() -> None:
@@ -353,7 +353,7 @@ def test_the_words_tell_the_window() -> None:
     g_y, g_x, delta, sigma, gamma = (number.item() for number in window)
     assert f"**{delta:.1f} pixels** apart around ({g_x:.1f}, {g_y:.1f})" in words
     assert f"**{sigma:.1f} pixels** wide" in words
-    assert f"multiplied by {gamma:.2f}: **25 numbers** a colour for the photo's 2,700" in words
+    assert f"multiplied by {gamma:.2f}: **25 numbers** per colour for the photo's 2,700" in words
 
 
 @pytest.mark.parametrize("moved", range(6))

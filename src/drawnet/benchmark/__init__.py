@@ -1,13 +1,13 @@
-"""How fast the network is on this machine, beside what the machine could do at best.
+"""How fast the network is on this machine, compared with the best that the machine could do.
 
-The yardstick of a training step is its *floor*: the time of its matrix products alone, forward and
-backward, each shape by itself in the fastest library at hand. Nothing that computes the same
-numbers takes less; what a step takes beyond it is what may still be saved.
+A training step is compared with its *floor*: the time of its matrix products alone, forward and
+backward, with each shape in the fastest library available. Nothing that computes the same numbers
+takes less time, so what a step takes beyond its floor is all that can still be saved.
 
-Machines have moods: clocks rise and fall, other programs come and go. So what is to be compared
-takes turns, round by round, and the median of the rounds counts. Every case runs in a process of
-its own: libraries and pools of threads are switched there without a trace in the others, the peak
-of memory is that of one case, and a compiler starts as cold as it does for a user.
+The speed of a machine varies: its clock rises and falls, and other programs come and go. So the
+cases that are to be compared take turns, round by round, and the median of the rounds counts. Every
+case runs in a process of its own. Its choice of libraries and threads does not affect the others,
+the peak of memory is that of one case, and a compiler starts as cold as it does for a user.
 
 `docs/performance.md` explains the figures.
 """

@@ -1,4 +1,4 @@
-"""What is timed: the cases, and how each is prepared."""
+"""The cases to time, and how each is prepared."""
 
 import os
 import statistics
@@ -29,17 +29,17 @@ class Case:
     """One line of the table.
 
     Attributes:
-        part: The part of the table. The cases of a part take turns.
-        task: ``"train"``: a step with its Adam; ``"evaluate"``: the bound of a batch, without
+        part: The part of the table that it belongs to. The cases of a part take turns.
+        task: ``"train"``: a step, including Adam; ``"evaluate"``: the bound of a batch, without
             gradients; ``"generate"``: a batch from the prior; ``"load"``: a batch of stored images,
             binarized afresh.
-        code: ``"plain"`` is somebody else's, to compare with; ``"compiled, bf16"`` rounds the
-            operands of its products; ``"graphs"`` are CUDA graphs of steps that are compiled if
+        code: ``"plain"`` is other code to compare with; ``"compiled, bf16"`` rounds the operands
+            of its matrix products; ``"graphs"`` uses CUDA graphs of steps, which are compiled if
             there is a compiler; ``"products alone"`` is the floor.
         config: The sizes of the network.
         batch: Images at a time.
-        threads: Of the processor.
-        device: Where it runs.
+        threads: The number of CPU threads.
+        device: The device that it runs on.
     """
 
     part: str
@@ -53,15 +53,15 @@ class Case:
 
 Call: TypeAlias = Callable[[], object]
 Prepare: TypeAlias = Callable[[Case], Call]
-"""Makes all that a case needs and returns what is to be timed. Importable by its name."""
+"""A function that prepares a case and returns the call to time; it must be importable by name."""
 
 
 def plan(device: str, *, quick: bool = False, with_plain: bool = False) -> list[Case]:
     """The cases of the table, part by part.
 
     Args:
-        device: Where they run.
-        quick: Chains of at most 8 glimpses, one thread, few sizes.
+        device: The device to run on.
+        quick: Whether to use only chains of at most 8 glimpses, one thread and few sizes.
         with_plain: Whether there is plain code to compare with.
     """
     config = DRAWConfig(glimpses=8 if quick else 64)
@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 def ours(case: Case) -> Call:
-    """The package's own way with a case."""
+    """Prepare a case with the code of this package."""
     if case.code == "products alone":
         return products_alone(case)
     device, shape = torch.device(case.device), case.config.image_shape
@@ -152,11 +152,11 @@ def ours(case: Case) -> Call:
 
 
 def products_alone(case: Case) -> Call:
-    """The matrix products of a training step in single precision, and nothing else.
+    """Prepare the matrix products of a training step in single precision, and nothing else.
 
-    Of each matrix: forward, gradient of the input and gradient of the weight, T times. Each product
-    by itself, in MKL or oneDNN, whichever is faster in five tries. On a GPU by cuBLAS, all of them
-    in one CUDA graph.
+    For each matrix these are the forward product, the gradient of the input and the gradient of the
+    weight, T times. On a CPU, each product is computed by MKL or oneDNN, whichever is faster in
+    five tries. On a GPU, cuBLAS computes them all in one CUDA graph.
     """
     device, matmul = torch.device(case.device), torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     libraries = [matmul.fp32_precision]
@@ -195,7 +195,7 @@ def products_alone(case: Case) -> Call:
 
 
 def shapes(config: DRAWConfig) -> list[tuple[int, int]]:
-    """(outputs, inputs) of the matrices that a step multiplies by."""
+    """The sizes (outputs, inputs) of the matrices that a step multiplies by."""
     with torch.device("meta"):
         fused = DRAW(config).fuse()
     products = (fused.encoder, fused.latent, fused.decoder, fused.heads)
@@ -203,6 +203,6 @@ def shapes(config: DRAWConfig) -> list[tuple[int, int]]:
 
 
 def operations(case: Case) -> int:
-    """Multiplications and additions in the matrix products of a training step."""
+    """How many multiplications and additions the matrix products of a training step take."""
     once = sum(outputs * inputs for outputs, inputs in shapes(case.config))
     return 2 * 3 * once * case.batch * case.config.glimpses

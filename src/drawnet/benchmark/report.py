@@ -19,7 +19,7 @@ from drawnet.processor import processor
 from drawnet.progress import Progress
 
 BUSY = 0.95
-"""A machine is quiet where a thread that works all the time has this much of a processor."""
+"""A machine is busy if a thread that always works gets less than this share of a processor."""
 
 COLUMNS = (
     "threads",
@@ -35,15 +35,15 @@ COLUMNS = (
 )
 
 KEY = """\
-ms: median of the rounds, in which the rows of a part take turns; +-: half the distance of the
-quartiles; CPU ms: of processors' time, all threads together; / floor: ms over those of the products
-alone; plain /: ms of the plain code over these; 1 thr. /: ms on one thread over these; MiB: the
-most memory beyond importing torch; first s: the first call, with the compiling."""
+ms: median of the rounds, in which the rows of a part take turns; +-: half the distance between the
+quartiles; CPU ms: CPU time of all threads together; / floor: ms divided by those of the products
+alone; plain /: ms of the plain code divided by these; 1 thr. /: ms on one thread divided by these;
+MiB: the most memory used, beyond importing torch; first s: the first call, with compilation."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures hold for. ``gpu`` is None where there is none."""
+    """The machine that the figures hold for. `gpu` is None if it has none."""
 
     processor: str
     instructions: str
@@ -55,7 +55,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Report:
-    """All timings of one run, on a machine, at a time."""
+    """All timings of one run, with the machine and the date."""
 
     version: str
     date: str
@@ -73,18 +73,19 @@ def benchmark(
 ) -> Report:
     """Time training, evaluation and generation at the paper's sizes for MNIST, and at others.
 
-    The processes that measure import the main program: a script calls this, and `measure`, under
+    The measuring processes import the main program, so a script must call this and `measure` under
     ``if __name__ == "__main__":``.
 
     Args:
-        quick: A chain of 8 glimpses, few rounds and few sizes: a minute or two, not many.
-        device: By default the GPU if there is one.
+        quick: Whether to use chains of at most 8 glimpses, few rounds and few sizes, which takes
+            only a minute or two.
+        device: The device to run on; by default the GPU if there is one.
         parts: The parts of the table to measure, by name; by default all.
-        plain: Prepares the plain code to compare with; without it its rows are left out.
-        progress: Called with what is being timed, the cases done, and their number.
+        plain: Prepares the plain code to compare with; by default its rows are left out.
+        progress: Called with what is being timed, the number of cases done, and that of all cases.
 
     Raises:
-        ValueError: If there is no part of such a name.
+        ValueError: If there is no part with such a name.
         RuntimeError: If the process of a case fails.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -104,11 +105,11 @@ def measure(
     plain: Prepare | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Time cases, those of each part in turn.
+    """Time cases; those of a part take turns.
 
     Args:
-        cases: What to time, part by part.
-        rounds: How often every case has its turn, >= 1.
+        cases: The cases to time, part by part.
+        rounds: How many turns each case has, >= 1.
         plain: As for `benchmark`.
         progress: As for `benchmark`.
 
@@ -116,7 +117,7 @@ def measure(
         RuntimeError: If the process of a case fails.
     """
     timings: list[Timing] = []
-    with tempfile.TemporaryDirectory() as cache:  # a new one, so that the first compiling is cold
+    with tempfile.TemporaryDirectory() as cache:  # a new one, so that the first compilation is cold
         for part, group in groupby(cases, key=lambda case: case.part):
             if progress is not None:
                 progress(part, len(timings), len(cases))
@@ -140,7 +141,7 @@ def machine() -> Machine:
 
 
 def gpu() -> str | None:
-    """The GPU, and whether its products round to TF32, which torch does not do by itself."""
+    """The GPU, and whether its products round to TF32, which they do not by default in torch."""
     if not torch.cuda.is_available():
         return None
     rounded = torch.backends.cuda.matmul.fp32_precision == "tf32"
@@ -148,7 +149,7 @@ def gpu() -> str | None:
 
 
 def to_json(report: Report) -> str:
-    """The report with every round of every case."""
+    """The report as JSON, with every round of every case."""
     facts = asdict(report)
     for timing, row in zip(report.timings, facts["timings"], strict=True):
         row |= {"median": timing.median, "spread": timing.spread}
@@ -156,7 +157,7 @@ def to_json(report: Report) -> str:
 
 
 def text(report: Report) -> str:
-    """The report as a table to read."""
+    """The report as a readable table."""
     on = report.machine
     lines = [
         f"drawnet {report.version}, {report.date}, torch {on.torch}, Python {on.python}",

@@ -1,4 +1,4 @@
-"""How it is timed: processes that take turns."""
+"""Time cases in processes that take turns."""
 
 import contextlib
 import multiprocessing
@@ -18,7 +18,7 @@ from drawnet.benchmark.cases import Case, Prepare, ours
 from drawnet.benchmark.clock import peak_memory, timed
 
 SHORTEST = 0.1
-"""Seconds of a turn at least; short calls are repeated until then."""
+"""The shortest turn in seconds; short calls are repeated to fill it."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Timing:
 
     Attributes:
         case: What was run.
-        seconds: Of one call, for each round.
-        first: Seconds of the first call, with the compiling if there is any.
-        memory: The most that the case took, in bytes. On a CPU: its process, beyond what importing
-            torch had taken, so of compiled code with the compiler in it. None where the system does
-            not tell.
-        processors: Seconds of processors' time of one call, for each round: of all threads
-            together, and without the time that other programs took.
-        floor: Seconds of the matrix products alone in the same rounds, if they were measured.
-        plain: Seconds of the plain code, likewise.
-        one_thread: Seconds of the same code on one thread, likewise.
+        seconds: The seconds per call, for each round.
+        first: The seconds of the first call, including compilation if there is any.
+        memory: The most memory that the case took, in bytes. On a CPU this is the memory of its
+            process beyond importing torch, which for compiled code includes the compiler. None if
+            the system does not tell.
+        processors: The seconds of CPU time per call, for each round: of all threads together, and
+            without the time that other programs took.
+        floor: The seconds of the matrix products alone in the same rounds, if they were measured.
+        plain: The seconds of the plain code, likewise.
+        one_thread: The seconds of the same code on one thread, likewise.
     """
 
     case: Case
@@ -50,12 +50,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds of one call."""
+        """The median over the rounds of the seconds per call."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles of the rounds, in seconds."""
+        """Half the distance between the quartiles of the rounds, in seconds per call."""
         if len(self.seconds) < 2:
             return 0.0
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
@@ -68,10 +68,10 @@ def take_turns(
     """Time cases, each in a process of its own, round by round.
 
     Args:
-        cases: What to time.
-        rounds: How often each has its turn, >= 1.
+        cases: The cases to time.
+        rounds: How many turns each case has, >= 1.
         plain: Prepares the cases of plain code.
-        cache: The folder that compiled code is kept in.
+        cache: The folder to keep compiled code in.
 
     Raises:
         RuntimeError: If the process of a case fails.
@@ -108,13 +108,13 @@ class _Worker(NamedTuple):
     pipe: "Connection[Any, Any]"
 
     def turn(self) -> tuple[float, float]:
-        """Let it work for a round: seconds of one call, by the clock and of the processors."""
+        """Let it work for a round; return the seconds per call, by the clock and in CPU time."""
         self.pipe.send(True)
         clock, processors = self.hear()
         return clock, processors
 
     def hear(self) -> Any:
-        """What it says next."""
+        """Wait for its next message, and return it."""
         try:
             answer = self.pipe.recv()
         except EOFError:
@@ -127,7 +127,7 @@ class _Worker(NamedTuple):
 
 @contextlib.contextmanager
 def _worker(case: Case, prepare: Prepare, cache: Path) -> Iterator[_Worker]:
-    """A process that prepares a case, calls it for the first time, and waits for its turns."""
+    """Run a process that prepares a case, calls it a first time, and waits for its turns."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, case, prepare, cache))
@@ -136,18 +136,18 @@ def _worker(case: Case, prepare: Prepare, cache: Path) -> Iterator[_Worker]:
     try:
         yield _Worker(case, process, here)
     finally:
-        here.close()  # which ends it
+        here.close()  # this ends the process
         process.join()
 
 
 def _work(pipe: "Connection[Any, Any]", case: Case, prepare: Prepare, cache: Path) -> None:
-    """The life of a worker's process."""
+    """Do the work of a worker's process."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
     try:
         if (device := torch.device(case.device)).type == "cuda":
-            torch.cuda.set_device(device.index or 0)  # graphs are of the current one
+            torch.cuda.set_device(device.index or 0)  # CUDA graphs use the current device
         before = peak_memory(case.device)
         call = prepare(case)
         first, _ = timed(call, case.device)

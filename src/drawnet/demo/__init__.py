@@ -1,11 +1,13 @@
 """The demo page: watch a network draw, let it copy a digit or find it, move the attention by hand.
 
     `answers`   what the page computes: plain values in, pictures and words out
-    `pictures`  pictures that strangers send, brought to the shape of a model
-    `page`      how it looks and what calls what
-    `guard`     what reaches the page at all
+    `by_hand`   the same for a window that is moved by hand
+    `controls`  the numbers that can be chosen, with their bounds
+    `pictures`  bring uploaded pictures to the shape that a model expects
+    `page`      how the page looks, and which function each control calls
+    `guard`     which requests reach the page at all
 
-It needs the extra ``demo`` and no internet connection: nothing on the page comes from elsewhere.
+The page needs the extra ``demo`` and no internet connection: nothing on it comes from elsewhere.
 """
 
 from collections.abc import Sequence
@@ -29,17 +31,17 @@ def launch(
     Args:
         weights: Folders of weights, run folders or names, to choose from on the page besides the
             weights that come with the package.
-        host: The address to listen on. The default is reached from this machine only.
-        port: The port to listen on, from 0 to 65535; 0 takes any that is free.
+        host: The address to listen on. The default can be reached only from this machine.
+        port: The port to listen on, from 0 to 65535; 0 takes any free one.
 
     Raises:
-        ValueError: If there are no weights of a network that draws, or some whose images cannot be
-            shown, or no such port, or the extra is not installed.
+        ValueError: If there are no weights of a network that draws, or there are weights whose
+            images cannot be shown, or the port is out of range, or the extra is not installed.
         OSError: If the port is taken.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be from 0 to 65535, got {port}")
-    flush_denormals()  # before there are threads
+    flush_denormals()  # before any threads start
     networks = load(weights or [])
     try:
         from drawnet.demo import page
@@ -50,22 +52,23 @@ def launch(
 
 
 class Networks(NamedTuple):
-    """The networks of a page, by the names to show."""
+    """The networks on the page, by the names that it shows."""
 
     models: dict[str, DRAW]
     classifiers: dict[str, GlimpseClassifier]
-    classes: dict[str, list[str]]  # of the models that draw by class
+    classes: dict[str, list[str]]  # the names of each model's classes; empty if it has none
 
 
 def load(names: Sequence[str | Path]) -> Networks:
-    """The networks to choose from, those that draw and those that look for a digit: first those
-    named, then those that come with the package.
+    """Load the networks to choose from, both those that draw and those that look for a digit.
+
+    Those in `names` come first, and then those that come with the package.
 
     Args:
         names: Folders of weights, run folders or names of weights.
 
     Raises:
-        ValueError: If there are none that draw, or one cannot be shown.
+        ValueError: If none of the networks draws, or one cannot be shown.
     """
     models, classifiers, classes = networks = Networks({}, {}, {})
 
@@ -112,6 +115,6 @@ def _classifier(name: str | Path) -> GlimpseClassifier:
 
 
 def _label(folder: Path) -> str:
-    """The name of a run, whose weights are in a folder of that name."""
+    """The name to show for a folder: that of the run, if it is the folder of a run's weights."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "weights" else folder.name

@@ -1,7 +1,7 @@
 """What the demo page computes: plain values in, pictures and words out.
 
-Nothing here knows of the web. A value may be anything that a stranger sends, so each is checked
-again against the bounds of its control, whatever the page allowed.
+Nothing here knows about the web. A value may be anything that a stranger sends, so each is checked
+again against the bounds of its control, whatever the page allows.
 """
 
 import math
@@ -25,15 +25,15 @@ from drawnet.model import DRAW
 from drawnet.visualise import animate, animate_glimpses, plot_nats, refine
 
 SCREEN = 480
-"""A picture in a film is about as many pixels high, or several together, where they are not larger
-themselves."""
+"""About how many pixels wide and high a picture in a film is, or several together, unless they are
+larger anyway."""
 BUDGET = 2**26
-"""At most so many numbers in the canvases of one film."""
+"""The most numbers in the canvases of one film."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures of one size to be played, and a line of words for each."""
+    """Pictures of the same size to play, and a line of words for each."""
 
     frames: list[Image.Image]
     notes: list[str]
@@ -57,15 +57,15 @@ def draw(
 
     Args:
         model: The network.
-        seed: Of the latents; see `SEED`.
+        seed: The seed of the latents; see `SEED`.
         count: How many samples; see `COUNT`.
         glimpses: Length of the chain; see `GLIMPSES`.
-        windows: Whether to show where is written.
+        windows: Whether to show where the network writes.
         crisp: Whether to draw the strokes on a canvas with the pixels of the screen.
-        label: Of which class, one of `classes`, if the network knows classes.
+        label: The class to draw, one of `classes`, if the network draws by class.
 
     Raises:
-        ValueError: If a value is out of its bounds.
+        ValueError: If a value is out of bounds.
     """
     number, length = int(COUNT.check(count)), int(GLIMPSES.check(glimpses))
     scale = fit(model, math.ceil(math.sqrt(number)))
@@ -80,7 +80,7 @@ def draw(
 
 
 class Copy(NamedTuple):
-    """A picture, as the network reads and writes it."""
+    """How the network reads and writes a picture."""
 
     film: Film
     nats: Image.Image
@@ -97,20 +97,20 @@ def copy(
     *,
     classes: Sequence[str] = (),
 ) -> Copy:
-    """A picture read and written by the network, and what that costs.
+    """Let the network read and write a picture, and report what that costs.
 
-    A network of several classes is told the one by which the picture costs least.
+    A network that draws by class is given the class for which the picture costs least.
 
     Args:
         model: The network.
         url: The picture, as a ``data:`` URL.
         digit: Whether it is ink on paper; see `pictures.to_shape`.
-        seed: Of the latents; see `SEED`.
+        seed: The seed of the latents; see `SEED`.
         glimpses: Length of the chain; see `GLIMPSES`.
-        classes: Their names, instead of numbers, if the network knows classes.
+        classes: The names of the classes, to show instead of their numbers.
 
     Raises:
-        ValueError: If a value is out of its bounds, or the picture cannot be used.
+        ValueError: If a value is out of bounds, or the picture cannot be used.
     """
     length = int(GLIMPSES.check(glimpses))
     afford(model, length)
@@ -136,9 +136,9 @@ def copy(
     )
     if y is not None:
         number = int(y.item())
-        words += f" It costs least as one of class {classes[number] if classes else number}."
+        words += f" It costs least as class {classes[number] if classes else number}."
     if not trace.likelihood.is_code_length(x):
-        words += " The picture is not all black and white, so they are no code length."
+        words += " The picture is not all black and white, so these nats are not a code length."
     return Copy(
         Film(frames, ["before the first glimpse", *notes]),
         pictures.from_figure(plot_nats(trace, x)),
@@ -147,7 +147,7 @@ def copy(
 
 
 class Search(NamedTuple):
-    """A digit hidden in clutter, and how it is looked for."""
+    """How a classifier looks for a digit in clutter."""
 
     film: Film
     words: str
@@ -155,18 +155,18 @@ class Search(NamedTuple):
 
 @torch.no_grad()
 def search(model: GlimpseClassifier, url: object, clutter: object, seed: object) -> Search:
-    """A digit hidden somewhere in a large picture, and where a classifier looks for it.
+    """Hide a digit somewhere in a large picture, and show where a classifier looks for it.
 
-    The distractors are pieces of digits that the program writes.
+    The distractors are pieces of digits that drawnet draws itself.
 
     Args:
-        model: The classifier, one that `searches`.
+        model: The classifier, for which `searches` is true.
         url: The digit, as a ``data:`` URL.
         clutter: How many pieces; see `CLUTTER`.
-        seed: Of all places; see `SEED`.
+        seed: The seed of all places; see `SEED`.
 
     Raises:
-        ValueError: If a value is out of its bounds, or there is no digit.
+        ValueError: If a value is out of bounds, or there is no digit.
     """
     pieces = int(CLUTTER.check(clutter))
     generator = torch.Generator().manual_seed(int(SEED.check(seed)))
@@ -200,18 +200,18 @@ def search(model: GlimpseClassifier, url: object, clutter: object, seed: object)
 
 
 def searches(model: GlimpseClassifier) -> bool:
-    """Whether a classifier is of digits in square grey pictures that have room for one."""
+    """Whether a classifier is for digits in square grey pictures with room for a digit."""
     channels, height, width = model.config.image_shape
     return channels == 1 and 28 <= height == width and model.config.classes == 10
 
 
 def classes(model: DRAW) -> list[str]:
-    """What there is to choose from for a network that knows classes."""
+    """The choices of class for a network that draws by class."""
     return [EACH, *map(str, range(model.config.classes))]
 
 
 def choose_labels(model: DRAW, label: object, count: int) -> torch.Tensor:
-    """So many labels of the class that was chosen, `EACH` for all classes in turn.
+    """The labels for `count` drawings of the chosen class; with `EACH`, all classes in turn.
 
     Raises:
         ValueError: If there is no such class.
@@ -226,12 +226,12 @@ def choose_labels(model: DRAW, label: object, count: int) -> torch.Tensor:
 
 
 def fit(model: DRAW, across: int) -> int:
-    """The scale at which so many images side by side fill the screen."""
+    """The scale at which `across` images side by side fill the screen."""
     return min(max(SCREEN // (across * max(model.config.image_shape[1:])), 1), 16)
 
 
 def afford(model: DRAW, images: int) -> None:
-    """Refuse what would take too much memory.
+    """Raise a `ValueError` if a film would take too much memory.
 
     Args:
         model: The network.

@@ -1,4 +1,4 @@
-"""One window moved by hand, as the demo page shows it: plain values in, a picture and words out.
+"""A window moved by hand on the demo page: plain values in, a picture and words out.
 
 Each value is checked again against the bounds of its control, as in `answers`.
 """
@@ -20,7 +20,7 @@ from drawnet.visualise import paint
 from drawnet.visualise.plots import TEXT, draw_outline
 
 PHOTO = 240
-"""The longer side of a photo that is looked at, in pixels."""
+"""The longer side of a photo to look at, in pixels."""
 
 
 class Look(NamedTuple):
@@ -40,7 +40,7 @@ def look(
     intensity: object,
     size: object,
 ) -> Look:
-    """A photo with the grid of filters on it, what they see, and what that gives when written back.
+    """Show a photo with the grid of filters, what they read, and what that looks like written back.
 
     The five numbers are those of equation (21), as a network emits them.
 
@@ -54,7 +54,7 @@ def look(
         size: N; see `SIZE`.
 
     Raises:
-        ValueError: If a value is out of its bounds, or the photo cannot be used.
+        ValueError: If a value is out of bounds, or the photo cannot be used.
     """
     controls = (CENTRE_X, CENTRE_Y, WIDTH, STRIDE, INTENSITY)
     values = (centre_x, centre_y, variance, stride, intensity)
@@ -68,21 +68,21 @@ def look(
     words = (
         f"The {number} × {number} filters sit **{delta:.1f} pixels** apart around "
         f"({g_x:.1f}, {g_y:.1f}), each **{sigma:.1f} pixels** wide (σ), and what they see is "
-        f"multiplied by {gamma:.2f}: **{number**2} numbers** a colour for the photo's "
+        f"multiplied by {gamma:.2f}: **{number**2} numbers** per colour for the photo's "
         f"{width * height:,}."
     )
     return Look(pictures.from_figure(_lay_out(x, window, number)), words)
 
 
 def _lay_out(x: torch.Tensor, window: Window, size: int) -> Figure:
-    """The photo with its grid, the filters along two of its sides, the patch, and the way back."""
+    """Lay out the photo with its grid and filters, the patch, and the patch written back."""
     height, width = x.shape[2:]
     patch = attention.read(x, window, size)
-    # Written delta^2 times as strongly as it was read, the patch is about as bright as the photo.
+    # Written delta^2 times as strongly as it is read, the patch is about as bright as the photo.
     strong = window._replace(gamma=window.gamma / window.delta**2)
     back = attention.write(patch, strong, height, width)
 
-    unit = 3.2 / max(height, width)  # inches a pixel of the photo
+    unit = 3.2 / max(height, width)  # inches per pixel of the photo
     wide, tall, square = unit * width, unit * height, min(unit * height, 2.4)
     margin, bank, head = 0.2, 0.6, 0.3
     figure = Figure(figsize=(2 * wide + square + bank + 4 * margin, tall + bank + head))
@@ -122,7 +122,7 @@ def _lay_out(x: torch.Tensor, window: Window, size: int) -> Figure:
 
 
 def _peak(filters: NDArray[np.float32]) -> float:
-    """How high to draw filters, ``(pixels, N)``: one whose centre is off the photo may be cut."""
+    """How high to plot filters, ``(pixels, N)``; one centred off the photo may be cut off."""
     return float(np.median(filters.max(0))) * 1.3
 
 

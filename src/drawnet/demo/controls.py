@@ -1,11 +1,11 @@
-"""The numbers that may be chosen on the demo page, each with its bounds."""
+"""The numbers that can be chosen on the demo page, with their bounds."""
 
 import reprlib
 from typing import NamedTuple
 
 
 class Control(NamedTuple):
-    """A number that may be chosen on the page: a whole one where its step is."""
+    """A number that can be chosen on the page; it must be whole if its step is."""
 
     name: str
     low: float
@@ -14,16 +14,16 @@ class Control(NamedTuple):
     step: float
 
     def check(self, value: object) -> float:
-        """The value as a number within the bounds.
+        """Return the value as a number within the bounds.
 
         Raises:
-            ValueError: If it is not.
+            ValueError: If it is anything else.
         """
         whole = isinstance(self.step, int)
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
         if (
             number is None
-            or not self.low <= number <= self.high  # nor is NaN
+            or not self.low <= number <= self.high  # this also refuses NaN
             or (whole and number != round(number))
         ):
             kind = "a whole number" if whole else "a number"

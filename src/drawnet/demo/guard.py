@@ -1,8 +1,9 @@
-"""What reaches the page at all.
+"""Which requests reach the page at all.
 
 Gradio serves much that this page has no use for: files on disk and uploads, pictures fetched from
-other machines, recordings, histories. Only what the page calls is let through, and what it posts
-is small and made of plain values, so nothing behind it need trust a stranger's file names.
+other machines, recordings, histories. Only the requests that the page makes are let through. What
+they post must be small and made of plain values, so no code behind the guard needs to trust a
+stranger's file names.
 """
 
 import json
@@ -19,14 +20,14 @@ FILES = re.compile(r"/gradio_api/(file|proxy|stream|upload).*")
 
 
 class Guard:
-    """Answers what is refused, and passes the rest on.
+    """An ASGI application that refuses some requests, and passes the rest on.
 
-    404: not of this page. 403: a file. 413: more than `MAX_BODY` bytes. 422: not the values of one
-    of the page's controls.
+    It answers 404 to a path that the page does not use, 403 to a file, 413 to more than `MAX_BODY`
+    bytes, and 422 to anything but the values of the page's controls.
 
     Args:
-        app: What to pass requests on to.
-        inputs: How many values each of the page's functions takes, by its number.
+        app: The application to pass requests on to.
+        inputs: How many values each of the page's functions takes, by the function's number.
     """
 
     def __init__(self, app: "ASGIApp", inputs: dict[int, int]) -> None:
@@ -82,7 +83,7 @@ def _missing(path: str) -> tuple[int, str]:
 
 
 async def _body(receive: "Receive") -> bytes | None:
-    """The whole body, or None where it is too large."""
+    """The whole body, or None if it is too large."""
     body = bytearray()
     more = True
     while more:
@@ -108,7 +109,7 @@ async def _refuse(send: "Send", status: int, why: str) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # the rest of a body that is too large is not read
+        (b"connection", b"close"),  # if the body is too large, the rest of it is not read
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""How the demo page looks, and which of `answers` and `by_hand` each of its controls calls."""
+"""How the demo page looks, and which function of `answers` or `by_hand` each control calls."""
 
 import logging
 import os
@@ -25,45 +25,46 @@ from drawnet.model import DRAW
 
 WIDGETS = Path(__file__).parent / "widgets"
 WAITING = 16
-"""As many calls may wait for their turn; to one more the answer is 503."""
+"""How many calls may wait for their turn; one more is answered with 503."""
 SESSIONS = 64
-"""Of so many visitors something is remembered."""
+"""How many visitors the page remembers anything about."""
 
 INTRO = """
 # DRAW: a network that draws
-It does not make a picture all at once. It looks through a window of a few filters, adds a stroke
-through another, and does so again and again: *glimpses*. All that it draws is decided by a few
-random numbers a glimpse, the *latents*.
+It does not make a picture all at once. At each of many *glimpses*, it looks through a window of a
+few filters and adds a stroke through another window. A few random numbers per glimpse, the
+*latents*, decide everything that it draws.
 """
 WATCH = """
-Here it has nothing to look at: its latents are random, and it dreams. The
-<span class="write">orange window</span> is where it writes; a thick border is a soft brush. Stop
-the film, and pull it to and fro glimpse by glimpse.
+Here the network has nothing to look at. Its latents are random, and it dreams. The
+<span class="write">orange window</span> is where it writes; a thick border is a soft brush. You can
+pause the film, and drag the slider to go through it glimpse by glimpse.
 """
 COPY = """
 Draw a digit, and the network copies it. Above, the <span class="read">blue window</span> is where
-it looks at your picture; below, the <span class="write">orange window</span> is where it writes
+it looks at your picture. Below, the <span class="write">orange window</span> is where it writes
 what it understood. The green bars are the *nats* of each glimpse: how much it had to be told.
 """
 FIND = """
-Draw a digit. It is hidden somewhere in a large picture, among pieces of others, and a network that
-sees it only through a window of a few filters has to say which it is. It begins with all of the
-picture, coarsely, and closes in: the <span class="read">blue window</span> is where it looks, and
-beside it stands what it sees there. The bars say how sure it is of each answer.
+Draw a digit. It will be hidden somewhere in a large picture, among pieces of other digits. A
+network that sees the picture only through a window of a few filters has to say which digit it is.
+It begins with the whole picture, coarsely, and closes in. The <span class="read">blue window</span>
+is where it looks, and beside the picture is what it sees there. The bars show how sure it is of
+each answer.
 """
 HAND = """
-What one window does, with you in the place of the network. Five numbers place a grid of N × N
-Gaussian filters on the photo, and each filter sees one number a colour. *Wide and far apart*: all
-of the photo, coarsely. *Narrow and close*: a detail, sharply.
+Here you take the place of the network, and move a window yourself. Five numbers place a grid of
+N × N Gaussian filters on the photo, and each filter reads one number per colour. Filters that are
+*wide and far apart* see the whole photo, coarsely. *Narrow and close*, they see a detail, sharply.
 """
 ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(controls.SEED.high)})"
 
 
 def build(networks: Networks) -> gr.Blocks:
-    """The page, with what its controls call.
+    """Build the page, and connect its controls to the functions that they call.
 
     Args:
-        networks: To choose from; there may be no classifiers.
+        networks: The networks to choose from; there may be no classifiers.
     """
     models, classifiers, classes = networks
     first_name, first = next(iter(models.items()))
@@ -115,7 +116,7 @@ def build(networks: Networks) -> gr.Blocks:
                     length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
                     windows = gr.Checkbox(True, label="Show the windows")
                     crisp = gr.Checkbox(
-                        False, label="Crisp", info="the same strokes, on a canvas of finer pixels"
+                        False, label="Crisp", info="the same strokes, on a canvas with finer pixels"
                     )
                 with gr.Column(scale=2):
                     screen = player("watch")
@@ -129,8 +130,8 @@ def build(networks: Networks) -> gr.Blocks:
                     is_digit = gr.Checkbox(
                         grey(first),
                         label="It is a digit",
-                        info="so its ink is centred, as the network is used to; otherwise the "
-                        "picture is taken as it is",
+                        info="its ink is centred, as the network is used to; if not ticked, the "
+                        "picture is used as it is",
                     )
                     copy_length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
                     copy_seed = number(controls.SEED, "Seed")
@@ -169,9 +170,9 @@ def build(networks: Networks) -> gr.Blocks:
                     stride = slider(controls.STRIDE, "log δ̃: how far apart they are")
                     strength = slider(controls.INTENSITY, "log γ: how strongly they read")
 
-        # The values are checked by what is called, and only there: no preprocessing. Of a burst
-        # of changes the last one counts. All take turns: neither a processor nor matplotlib is
-        # made for more at once.
+        # The functions check their values themselves, so there is no preprocessing. Of a burst of
+        # changes only the last counts. All calls take turns, because neither a processor nor
+        # matplotlib is made for several at once.
         plain: dict[str, Any] = {
             "preprocess": False,
             "trigger_mode": "always_last",
@@ -225,7 +226,7 @@ def build(networks: Networks) -> gr.Blocks:
 
 
 def answer(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose `ValueError` becomes one line on the page."""
+    """Wrap a function, so that its `ValueError` becomes one line on the page."""
 
     @wraps(function)
     def run(*values: object) -> Any:
@@ -238,12 +239,12 @@ def answer(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def grey(model: DRAW) -> bool:
-    """Whether its images are grey, as digits are."""
+    """Whether the model's images are grey, as digits are."""
     return model.config.image_shape[0] == 1
 
 
 def choice(names: Sequence[str]) -> dict[str, Any]:
-    """A choice of classes by their names, hidden where the network knows none."""
+    """A choice of classes by name, hidden if the network does not draw by class."""
     each = [(name, str(number)) for number, name in enumerate(names)]
     choices = [(answers.EACH, answers.EACH), *each]
     return {"choices": choices, "value": answers.EACH, "visible": len(names) > 0}
@@ -260,8 +261,10 @@ def number(control: Control, label: str) -> gr.Number:
 
 
 def player(name: str, speed: int = 10) -> gr.HTML:
-    """A screen with its buttons, which at first shows so many pictures a second; its value is what
-    `film` makes."""
+    """A screen with buttons, which at first plays `speed` pictures per second.
+
+    Its value is what `film` returns.
+    """
     return gr.HTML(
         html_template=(WIDGETS / "player.html").read_text("utf-8"),
         js_on_load=(WIDGETS / "player.js").read_text("utf-8"),
@@ -272,7 +275,7 @@ def player(name: str, speed: int = 10) -> gr.HTML:
 
 
 def pad(name: str, start: Image.Image, pen: bool) -> gr.HTML:
-    """A picture to draw on or to replace; its value is a ``data:`` URL."""
+    """A picture to replace and, with `pen`, to draw on; its value is a ``data:`` URL."""
     return gr.HTML(
         pictures.to_url(start),
         html_template=(WIDGETS / "pad.html").read_text("utf-8"),
@@ -322,19 +325,19 @@ def application(networks: Networks) -> Guard:
 
 
 class Server(uvicorn.Server):
-    """A server that takes its leave in one line, also while it computes."""
+    """A server that says in one line that it is stopping, even while it computes."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal."""
         if not self.should_exit:
             print("stopping", flush=True)  # noqa: T201
-        # A browser that listens is cut off, which uvicorn takes for an error of the page.
+        # Cutting off a browser that is listening would be logged as an error of the page.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         super().handle_exit(sig, frame)
 
 
 def serve(networks: Networks, host: str, port: int) -> None:
-    """Serve the page until interrupted, and say where it is."""
+    """Serve the page until interrupted, and print its address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         where = f"[{host}]" if ":" in host else host

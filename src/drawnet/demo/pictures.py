@@ -1,10 +1,10 @@
-"""Pictures that strangers send, brought to the shape that a model expects.
+"""Bring pictures that strangers send to the shape that a model expects.
 
-A picture comes as a ``data:`` URL. It is decoded by `drawnet.data.pictures.decode`, which looks at
-its size first. A digit is then centred in the way of MNIST (LeCun et al., 1998): its ink is scaled
-to fit a box of 20/28 of the image with its proportions kept, and laid with its centre of mass at
-pixel (H / 2, W / 2), counted from 0, where MNIST has it: a network that only ever saw digits in
-that place sees this one there too.
+A picture comes as a ``data:`` URL. It is decoded by `drawnet.data.pictures.decode`, which checks
+its size first. A digit is then centred as in MNIST (LeCun et al., 1998): its ink is scaled to fit a
+box of 20/28 of the image with its proportions kept, and placed so that its centre of mass lies at
+pixel (H / 2, W / 2), counted from 0. A network that has seen digits only in that place thus sees
+this one there, too.
 """
 
 import base64
@@ -25,9 +25,9 @@ from drawnet.data.digits import write_digits
 from drawnet.data.pictures import decode
 
 BOX = 20 / 28
-"""The longer side of the ink of a digit of MNIST, relative to the image."""
+"""The longer side of the ink of an MNIST digit, relative to the image."""
 FAINT = 0.1
-"""Less contrast than this, of 1, is an empty picture."""
+"""A picture with less contrast than this, out of 1, is empty."""
 MAX_BYTES = 5_000_000
 TYPES = ("png", "jpeg", "webp")
 
@@ -36,7 +36,7 @@ def from_url(url: object) -> Image.Image:
     """The picture in a ``data:`` URL, in RGB.
 
     Raises:
-        ValueError: If it is none, or too large, or not a PNG, JPEG or WebP picture.
+        ValueError: If it is missing, too large, or not a PNG, JPEG or WebP picture.
     """
     if url in (None, ""):
         raise ValueError("there is no picture yet: draw one, or choose one")
@@ -56,23 +56,23 @@ def from_url(url: object) -> Image.Image:
 
 
 def to_url(image: Image.Image) -> str:
-    """The ``data:`` URL of a picture, which keeps every pixel."""
+    """Encode a picture as a ``data:`` URL, without loss."""
     file = io.BytesIO()
-    image.save(file, "WEBP", lossless=True, method=0, quality=0)  # the quickest
+    image.save(file, "WEBP", lossless=True, method=0, quality=0)  # the fastest way
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def to_shape(
     picture: Image.Image, image_shape: tuple[int, int, int], digit: bool
 ) -> Float[Tensor, "1 channels height width"]:
-    """A picture as an image that a model can read, in [0, 1].
+    """Turn a picture into an image that a model can read, in [0, 1].
 
     Args:
         picture: In RGB, of any size.
-        image_shape: (C, H, W), with one channel or three.
-        digit: Whether to take it for ink on paper: white on black or black on white, which comes
-            out as white on black and without greys, in its place. Otherwise the largest part of
-            the right proportions around the middle is taken as it is.
+        image_shape: (C, H, W), with one or three channels.
+        digit: Whether the picture is ink on paper, white on black or black on white. It is then
+            centred and becomes white on black without greys. Otherwise the largest part with the
+            right proportions around the middle is taken as it is.
 
     Raises:
         ValueError: If there is no ink.
@@ -90,11 +90,11 @@ def to_shape(
 def ink(picture: Image.Image) -> NDArray[np.float32]:
     """How much every pixel differs from the paper, ``(height, width)`` in [0, 1].
 
-    The paper is the median of the picture's border, and the ink lies on the side, darker or
-    lighter, that differs more from it.
+    The paper is the median of the picture's border. The ink is darker or lighter than the paper,
+    whichever difference is larger.
 
     Raises:
-        ValueError: If nothing does.
+        ValueError: If no pixel differs from the paper.
     """
     grey = np.asarray(picture.convert("L"), np.float32) / 255
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
@@ -108,19 +108,19 @@ def ink(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def centre(ink: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Ink scaled to a box of `BOX` of the image, its centre of mass in the middle.
+    """Scale ink to `BOX` of the image, and put its centre of mass in the middle.
 
     Args:
-        ink: ``(rows, columns)`` in [0, 1], with some above one half.
-        height: Of the image that comes out.
-        width: Of the image that comes out.
+        ink: ``(rows, columns)`` in [0, 1], with some values above one half.
+        height: The height of the resulting image.
+        width: The width of the resulting image.
     """
     rows, columns = np.nonzero(ink > 0.5)
     box = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     scale = BOX * min(height, width) / max(box.shape)
     size = [max(round(side * scale), 1) for side in box.shape]
     small = np.asarray(Image.fromarray(box).resize(size[::-1], Image.Resampling.BOX))
-    small = small / small.max()  # a hairline is faint when it is small, and still ink
+    small = small / small.max()  # a thin line gets faint when scaled down, but it is still ink
 
     page = np.zeros((height, width), np.float32)
     mass = small.sum()
@@ -134,20 +134,20 @@ def centre(ink: NDArray[np.float32], height: int, width: int) -> NDArray[np.floa
 
 
 def thumbnail(picture: Image.Image, side: int) -> Image.Image:
-    """A picture of which the longer side is at most ``side`` pixels, and the shorter at least 1."""
+    """A picture whose longer side is at most `side` pixels, and whose shorter is at least 1."""
     small = picture.copy()
     small.thumbnail((side, side))
     return small
 
 
 def digit(index: int) -> Image.Image:
-    """A digit that the program writes, large enough to draw on."""
+    """A digit that drawnet draws itself, large enough to draw on."""
     pixels = write_digits(torch.tensor([index]), salt=0)[0, 0].numpy()
     return Image.fromarray(pixels).resize((280, 280), Image.Resampling.BILINEAR).convert("RGB")
 
 
 def from_figure(figure: Figure) -> Image.Image:
-    """A figure as a picture."""
+    """Render a figure as a picture."""
     figure.set_dpi(140)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
