@@ -86,7 +86,7 @@ def test_bits_of_intensities_and_what_is_no_code_length(
     assert (grey["likelihood"], grey["code_length"]) == ("bernoulli", False)
     assert grey["bits_per_dim"] is grey["iw_bits_per_dim"] is None
     told = drawnet("evaluate", drawer, *options).out
-    assert told.endswith("of which a bernoulli likelihood gives the cross-entropy.\n")
+    assert told.endswith("for which a bernoulli likelihood gives the cross-entropy.\n")
     assert "not a code length" in told
 
     levels = save_drawer(tmp_path, likelihood="logistic", components=2)

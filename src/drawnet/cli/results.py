@@ -37,7 +37,7 @@ def evaluate(argv: Sequence[str]) -> None:
     add_number(parser, "count", 1, 10**9, None, "images, chosen at random; by default all")
     what = "K of an importance-weighted bound, besides the usual one; 1 leaves it out"
     add_number(parser, "samples", 1, 10**6, 1, what)
-    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time, at most 500")
+    add_number(parser, "batch-size", 1, 10**6, 500, "images at a time; more than 500 count as 500")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
 

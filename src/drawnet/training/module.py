@@ -47,7 +47,7 @@ class Training(LightningModule):
         average: The network with averaged weights, which is validated and kept.
         tally: Sums since the last reset: the loss, the KL or the error, the norm of the gradient,
             and the number of finite steps.
-        streak: How many steps in a row were not finite: up to now, and at most.
+        streak: How many steps in a row were not finite: in the current run, and in the longest.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Training(LightningModule):
         epochs = self.global_step / self.steps_per_epoch
         given = Given(x, y, self._noise(len(x), glimpses), glimpses, epochs)
         loss, self._last = self.task.minimised(self.model, given, self._average)
-        # If the loss is not finite, then neither is the gradient, on every process.
+        # If the loss is not finite, make the gradient not finite either, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
 
     def _average(self, numbers: Tensor) -> Tensor:

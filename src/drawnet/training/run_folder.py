@@ -46,7 +46,7 @@ class RunFolder:
         return self.recipe.exists() or self.checkpoints.exists() or self.weights.exists()
 
     def was_cut_short(self) -> bool:
-        """Whether a training began here and stopped before its first checkpoint."""
+        """Whether a training began here and left neither a checkpoint nor weights."""
         begun = self.recipe.exists() and self.checkpoints.exists()
         return begun and not self.has_weights() and not any(self.checkpoints.glob("*.ckpt"))
 
