@@ -1,14 +1,18 @@
 """A training: what it sees, what it leaves behind, and that it replays."""
 
+import csv
 import hashlib
+import itertools
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 from trainings import (
     BATCH,
@@ -28,7 +32,11 @@ from trainings import (
 
 from drawnet import DRAW, fast, objective
 from drawnet.data import Images
+from drawnet.data.images import Batch
+from drawnet.data.views import fresh
+from drawnet.training import Interrupted, checkpoint
 from drawnet.training.loader import Batches, Stream, reseed
+from drawnet.training.module import Training
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,9 @@ def test_each_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
     for order in epochs:
         assert len(order.unique()) == COUNT - COUNT % BATCH
     assert not torch.equal(epochs[0], epochs[1])
+    other = Spy()
+    list(Batches(replace(IMAGES[0], view=other), BATCH, EPOCHS, seed=4))
+    assert not torch.equal(torch.cat(other.seen), torch.cat(spy.seen))
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -63,6 +74,39 @@ def test_processes_share_each_batch(world_size: int) -> None:
     shares = [images_of(batches(rank=r, world_size=world_size)) for r in range(world_size)]
     for whole, *parts in zip(images_of(batches()), *shares, strict=True):
         assert torch.equal(whole, torch.cat(parts))
+
+
+def test_what_is_random_about_images_is_so_at_every_step_in_every_process() -> None:
+    def chances(pixels: Tensor, labels: Tensor | None, index: Tensor, generator: Any) -> Batch:
+        return fresh(index, 1, generator), None
+
+    images = replace(IMAGES[0], view=chances)
+    loaders = [
+        Batches(images, BATCH, EPOCHS, seed, rank, world_size=2)
+        for seed, rank in ((3, 0), (3, 1), (4, 0))
+    ]
+    numbers = torch.cat([x for loader in loaders for x in images_of(loader)])
+    assert len(numbers.unique()) == len(numbers) == 3 * EPOCHS * STEPS_PER_EPOCH * BATCH // 2
+
+
+def test_the_noise_of_every_step_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    noise = Training._noise
+
+    def note(self: Training, *sizes: int) -> Tensor | None:
+        drawn = noise(self, *sizes)
+        assert drawn is not None
+        seen.append(drawn)
+        return drawn
+
+    monkeypatch.setattr(Training, "_noise", note)
+    run(tmp_path)
+    assert len(seen) == EPOCHS * STEPS_PER_EPOCH
+    for step, drawn in enumerate(seen):
+        generator = reseed(torch.Generator(), RECIPE.seed, Stream.LATENTS, step)
+        assert torch.equal(drawn, torch.randn(drawn.shape, generator=generator))
 
 
 def test_a_loader_goes_on_in_the_middle_of_an_epoch() -> None:
@@ -146,6 +190,110 @@ def test_the_same_seed_gives_the_same_files(unbroken: Path, tmp_path: Path) -> N
     assert (other / weights).read_bytes() != (unbroken / weights).read_bytes()
 
 
+def test_the_average_follows_the_weights_step_by_step(tmp_path: Path) -> None:
+    class Weights(Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            self.steps: list[dict[str, Tensor]] = []
+            self.note(module)
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            self.note(module)
+
+        def note(self, module: Any) -> None:
+            state = module.model.state_dict()
+            self.steps.append({name: weight.clone() for name, weight in state.items()})
+
+    noted = Weights()
+    optim = replace(RECIPE.optim, ema_decay=0.6)  # which comes to rule after 15 steps
+    run(tmp_path, recipe=replace(RECIPE, optim=optim), callbacks=[noted])
+    average, *later = noted.steps
+    for before, weights in enumerate(later):
+        decay = min(0.6, before / (before + 10))
+        average = {name: decay * average[name] + (1 - decay) * weights[name] for name in weights}
+    state = final_state(tmp_path)["state_dict"]
+    for name, weight in average.items():
+        torch.testing.assert_close(state[f"average.{name}"], weight)
+
+
+def test_long_gradients_are_clipped_and_all_are_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Norms(Callback):
+        def __init__(self) -> None:
+            self.whole: list[float] = []
+            self.clipped: list[float] = []
+
+        def on_before_optimizer_step(self, trainer: Any, module: Any, *_: Any) -> None:
+            self.whole.append(self.norm(module))
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            self.clipped.append(self.norm(module))
+
+        def norm(self, module: Any) -> float:
+            gradients = [weight.grad.flatten() for weight in module.model.parameters()]
+            return torch.cat(gradients).norm().item()
+
+    monkeypatch.setattr("drawnet.training.log.EVERY", STEPS_PER_EPOCH)
+    norms, clip = Norms(), 15.0
+    optim = replace(RECIPE.optim, clip=clip)
+    run(tmp_path, recipe=replace(RECIPE, optim=optim), callbacks=[norms])
+    assert min(norms.whole) < clip < max(norms.whole)
+    assert norms.clipped == pytest.approx([min(norm, clip) for norm in norms.whole], rel=1e-5)
+    logged = [row for row in rows(tmp_path) if row["loss"]]
+    means = torch.tensor(norms.whole).view(EPOCHS, STEPS_PER_EPOCH).mean(1).tolist()
+    assert [float(row["grad_norm"]) for row in logged] == pytest.approx(means)
+    assert float(logged[-1]["lr"]) == pytest.approx(optim.lr * optim.final_lr)
+
+
+def test_images_a_second_are_those_of_the_steps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_seconds = itertools.count()
+    clock = Mock(perf_counter=lambda: next(half_seconds) / 2)
+    monkeypatch.setattr("drawnet.training.log.time", clock)
+    monkeypatch.setattr("drawnet.training.log.EVERY", STEPS_PER_EPOCH)
+    run(tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        speeds = [row["images_per_second"] for row in csv.DictReader(file) if row["loss"]]
+    assert [float(speed) for speed in speeds] == [2 * BATCH] * EPOCHS
+
+
+def test_validations_come_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
+    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, validate_every=2)))
+    assert [row["step"] for row in rows(tmp_path) if row["valid_loss"]] == ["20", "30"]
+
+
+def test_checkpoints_come_every_so_many_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy, path_of = Spy(), Mock(wraps=checkpoint.path_of)
+    clock = Mock(monotonic=lambda: 25.0 * len(spy.seen))
+    monkeypatch.setattr("drawnet.training.watch.time", clock)
+    monkeypatch.setattr(checkpoint, "path_of", path_of)
+    trainer = replace(RECIPE.trainer, checkpoint_minutes=1.0, validate_every=99)
+    run(tmp_path, spy, recipe=replace(RECIPE, trainer=trainer))
+    steps = [call.args[1] for call in path_of.call_args_list]
+    assert steps == list(range(3, 31, 3)), "the first after 75 seconds"
+
+
+def test_the_hours_of_a_resumed_training_are_added_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Spy(kill=11), Spy()
+    clock = Mock(monotonic=lambda: 600.0 * (len(first.seen) + len(second.seen)))
+    monkeypatch.setattr("drawnet.training.watch.time", clock)
+    with pytest.raises(Interrupted):
+        run(tmp_path, first)
+    run(tmp_path, second, resume=True)
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert (provenance["hours"], provenance["epochs"]) == (5.0, EPOCHS)
+
+
+def test_a_log_for_tensorboard(tmp_path: Path) -> None:
+    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, tensorboard=True)))
+    assert list(tmp_path.glob("tensorboard/events.*"))
+
+
 def test_it_learns(unbroken: Path) -> None:
     losses = [float(row["valid_loss"]) for row in rows(unbroken) if row["valid_loss"]]
     assert losses == sorted(losses, reverse=True)
@@ -192,8 +340,6 @@ def test_onednn_can_be_switched_off(
 
 
 def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
-    from drawnet.training.module import Training
-
     module = Training(RECIPE, DRAW(RECIPE.model), STEPS_PER_EPOCH)
     schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
     factors = [schedule.lr_lambdas[0](step) for step in range(EPOCHS * STEPS_PER_EPOCH + 1)]
@@ -226,7 +372,9 @@ def test_first_canvas_is_the_mean_image(tmp_path: Path) -> None:
         assert isinstance(model, DRAW)
         return model.canvas
 
+    before = torch.random.get_rng_state()
     canvas = first_canvas(IMAGES[0])
+    assert torch.equal(before, torch.random.get_rng_state()), "that of the program is left alone"
     mean = (IMAGES[0].pixels.double() / 255).mean(0)
     assert torch.allclose(torch.sigmoid(canvas), mean)
     blank = replace(IMAGES[0], pixels=torch.zeros_like(IMAGES[0].pixels))

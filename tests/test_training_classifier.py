@@ -104,6 +104,11 @@ def test_a_lower_loss_beats_fewer_errors() -> None:
     assert not many._replace(loss=float("nan")).beats(few)
 
 
+def test_errors_are_told_in_percent() -> None:
+    assert str(Validation(0.5, 8, 1, error=0.125)) == "12.50 % wrong (0.5000 nats)"
+    assert str(Validation(1.5, 8, 1, kl=0.25)) == "1.500 nats (KL 0.250)"
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

@@ -39,6 +39,7 @@ from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint,
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
 from drawnet.training.log import MetricsCSV
+from drawnet.training.resume import sha256_of_images
 from drawnet.training.run_folder import RunFolder
 
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -140,6 +141,22 @@ def test_what_was_given_from_python_must_be_given_again(broken: Path) -> None:
         train(RECIPE, broken, images=IMAGES, network=Own, resume=True, bar=False)
 
 
+def test_images_are_known_by_all_that_is_in_them() -> None:
+    index = torch.arange(COUNT)
+    labelled = replace(IMAGES[0], labels=index % 2, classes=("a", "b"))
+    sets = (
+        IMAGES[0],
+        replace(IMAGES[0], pixels=255 - IMAGES[0].pixels),
+        labelled,
+        replace(labelled, labels=(index + 1) % 2),
+        IMAGES[0].subset(index.flip(0)),
+    )
+    sums = {
+        sha256_of_images(pair) for each in sets for pair in ((each, IMAGES[1]), (sets[0], each))
+    }
+    assert len(sums) == 2 * len(sets)
+
+
 def test_pictures_that_have_changed_are_others(tmp_path: Path) -> None:
     """Those of a folder: files of other sets are known by their sha256."""
     before, after = tmp_path / "before", tmp_path / "after"
@@ -199,6 +216,14 @@ def test_a_folder_with_a_run_is_refused_or_overwritten(unbroken: Path, broken: P
     assert (broken / "metrics.csv").read_text() == "as it was"
     run(broken, overwrite=True)
     assert rows(broken) == rows(unbroken)
+
+
+def test_nothing_is_left_of_a_run_that_is_overwritten(broken: Path) -> None:
+    (broken / "tensorboard").mkdir()
+    with pytest.raises(Interrupted):
+        run(broken, Spy(kill=3), overwrite=True)
+    left = {path.name for path in broken.iterdir()}
+    assert left == {"recipe.yaml", "metrics.csv", "checkpoints"}
 
 
 def truncate(content: bytes) -> bytes:
@@ -374,6 +399,10 @@ def test_checkpoints_of_something_else(unbroken: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_recipe(broken: Path) -> None:
     other = replace(RECIPE, model=replace(RECIPE.model, z_size=6, dec_size=12), seed=1)
     with pytest.raises(CheckpointError, match=r"differ: model.dec_size, model.z_size, seed"):
+        run(broken, recipe=other, resume=True)
+    binary = DataConfig("mnist", {"binarize": True})
+    other = replace(RECIPE, data=binary, optim=replace(RECIPE.optim, batch_size=5))
+    with pytest.raises(CheckpointError, match=r"differ: data.name, data.options, optim.batch_size"):
         run(broken, recipe=other, resume=True)
 
 
