@@ -97,6 +97,25 @@ def test_a_search_of_two_glimpses_cannot_end(glimpses: int) -> None:
     assert hindsight(model, model.fuse(), x, y, chain(model, x, glimpses)) == 0
 
 
+def test_of_a_small_batch_the_hardest_image_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRONG", -math.inf)
+    monkeypatch.setattr(module, "RIGHT", math.inf)
+    model, (x, y) = classifier(), batch(5)
+    assert hindsight(model, model.fuse(), x, y, chain(model, x)) > 0
+
+
+def test_where_a_search_ended_is_a_fact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The windows learn to go there; the search does not learn to come to them."""
+    monkeypatch.setattr(module, "WRONG", -math.inf)
+    monkeypatch.setattr(module, "RIGHT", math.inf)
+    model, (x, y) = classifier(), batch()
+    with torch.no_grad():
+        states = chain(model, x)
+    found = hindsight(model, model.fuse(), x, y, states)
+    assert found > 0
+    assert not found.requires_grad
+
+
 def test_a_step_down_its_gradient_comes_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a matter of the windows: the layer that answers is not asked."""
     monkeypatch.setattr(module, "WRONG", -math.inf)
