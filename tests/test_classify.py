@@ -20,6 +20,7 @@ from drawnet.classify import (
 )
 from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
+from drawnet.data.views import binarized
 from drawnet.weights import WeightsError
 
 B, T, K = 5, 4, 6
@@ -93,6 +94,8 @@ def test_first_window_is_the_same_for_all_images_and_covers_them() -> None:
     assert window.g_x[0, 0].item() == pytest.approx((W - 1) / 2)
     assert ((READ - 1) * window.delta[0, 0]).item() == pytest.approx(W - 1)
     assert window.sigma[0, 0].item() == pytest.approx(window.delta[0, 0].item() / 2)
+    for value in window:  # and hardly moves before it has learned where to
+        torch.testing.assert_close(value, value[:1].expand_as(value), rtol=0.1, atol=0.1)
     trained = small_classifier()(images()).window
     for value in trained:
         assert (value[0] == value[0, 0]).all()
@@ -208,6 +211,16 @@ def test_errors_are_counted(batch_size: int) -> None:
     assert rate.interval == wilson(2, 7)
     assert rate.count == sum(map(sum, rate.confusion)) == 7
     assert seen[-1] == ("images", 7, 7)
+
+
+def test_the_seed_decides_what_is_random_about_the_images() -> None:
+    images = told([[0, 0]] * 60, [0] * 60)
+    images = replace(images, pixels=torch.full_like(images.pixels, 128), view=binarized)
+    one, same, other = (
+        evaluate_classifier(Reader(), images, batch_size=size, seed=seed).confusion
+        for size, seed in ((60, 1), (7, 1), (60, 2))
+    )
+    assert one == same != other
 
 
 @pytest.mark.parametrize(

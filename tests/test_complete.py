@@ -117,6 +117,16 @@ def test_drawings_are_told_by_image_and_number() -> None:
     assert done.trace.read_window.g_x.shape == (T, B * N)
 
 
+def test_a_round_looks_at_what_is_known_and_a_drawing_from_the_prior() -> None:
+    model, x, known = tiny_model(), images(), some_known()
+    done = complete(model, x, known, rounds=1, chains=1, fill="mean", generator=seeded(1))
+    generator = seeded(1)
+    begun = torch.where(known, x, model.generate(B, generator=generator).mean)
+    trace = model(begun, generator=generator)
+    torch.testing.assert_close(done.bound[0], log_weight(x, trace, known))
+    torch.testing.assert_close(done.images[:, 0], torch.where(known, x, trace.mean))
+
+
 def test_samples_are_black_or_white_unless_there_are_greys() -> None:
     model, known = tiny_model(), some_known()
     grey = images()

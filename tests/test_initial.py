@@ -103,6 +103,8 @@ def test_the_first_windows(read_size: int) -> None:
 def test_forget_gates_start_open() -> None:
     for layer, size in ((DRAW(CONFIG).encoder, ENC), (DRAW(CONFIG).decoder, DEC)):
         assert layer.bias.nonzero().flatten().tolist() == list(range(size, 2 * size))
+    looks = GlimpseClassifier(ClassifierConfig((C, H, W), 3, 6, READ, 4)).lstm
+    assert looks.bias.nonzero().flatten().tolist() == list(range(6, 12))
 
 
 def test_the_start_canvas_is_the_logit_of_the_mean_image() -> None:

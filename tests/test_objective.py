@@ -150,6 +150,10 @@ def test_processes_that_share_a_batch_agree_on_what_is_free() -> None:
         alone = kl(own).detach().mean(1) < free
         assert not torch.equal(alone, means < free), "alone they would disagree"
         loss = training_loss(x[part], own, free_bits=free, over_processes=lambda _: means)
+        in_place = training_loss(
+            x[part], own, free_bits=free, over_processes=lambda alone: alone.copy_(means)
+        )
+        torch.testing.assert_close(in_place, loss)
         parts.append(torch.autograd.grad(loss, mu)[0])
     torch.testing.assert_close((parts[0] + parts[1]) / 2, whole)
 

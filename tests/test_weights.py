@@ -11,7 +11,7 @@ import torch
 from tiny import Z, images, seeded, tiny_model
 
 from drawnet import DRAW
-from drawnet.weights import WeightsError
+from drawnet.weights import WeightsError, class_names, shipped
 
 
 def test_weights_come_back_from_disk(tmp_path: Path) -> None:
@@ -79,6 +79,13 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     tensors.write_bytes(good)
     config = json.loads(description.read_text())
     for changes, message in (
+        ({"format": 2}, "expected format 1, got 2"),
+        ({"licence": "MIT"}, "expected the keys .* got .*licence"),
+    ):
+        description.write_text(json.dumps({**config, **changes}))
+        with pytest.raises(WeightsError, match=message):
+            DRAW.from_pretrained(tmp_path)
+    for changes, message in (
         ({"glimpse": 6}, "glimpse"),
         ({"z_size": Z + 1}, "z_size|size mismatch"),
         ({"enc_size": -3}, "enc_size"),
@@ -87,6 +94,21 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         description.write_text(json.dumps(changed))
         with pytest.raises(WeightsError, match=message):
             DRAW.from_pretrained(tmp_path)
+
+
+def test_a_folder_comes_before_shipped_weights_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, name = tiny_model(), shipped()[0]
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained(name)
+    assert DRAW.from_pretrained(name).config == model.config
+
+
+def test_classes_without_a_name_each_have_numbers() -> None:
+    for facts in ({}, {"classes": ["a"]}, {"classes": ["a", "b", "c"]}):
+        assert class_names(facts, 2) == ["0", "1"]
+    assert class_names({"classes": ["a", "b"]}, 2) == ["a", "b"]
 
 
 def test_weights_of_the_hub_can_be_those_of_one_revision(
