@@ -93,6 +93,14 @@ def test_shares_of_the_splits() -> None:
     assert split_of("Zoë.png") == split_of("Zoe\u0308.png")
 
 
+def test_a_picture_is_in_the_same_split_everywhere() -> None:
+    found = {
+        split: [i for i in range(20) if split_of(f"{i}.png") == split]
+        for split in ("valid", "test")
+    }
+    assert found == {"valid": [4, 11, 19], "test": [1]}
+
+
 def test_sub_folders_are_classes(tmp_path: Path) -> None:
     for i in range(20):
         save(tmp_path / "cat" / f"{i}.png", 4, 4, "L", 10)
@@ -107,6 +115,12 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     images = load("folder", "train", tmp_path, size=2)
     assert images.labels is None
     assert images.classes == ()
+    (tmp_path / TRAIN).unlink()
+    broken = next(f"cat/{i}.png" for i in range(20) if split_of(f"cat/{i}.png") == "train")
+    (tmp_path / broken).write_bytes(b"no picture")
+    fewer = load("folder", "train", tmp_path, size=2, channels=1, skip_broken=True)
+    assert len(fewer) == len(images) - 2
+    assert torch.equal(fewer.labels, (fewer.pixels[:, 0, 0, 0] > 100).long())
 
 
 @pytest.mark.parametrize(

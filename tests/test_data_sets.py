@@ -142,6 +142,25 @@ def test_omniglot_ink_is_shared_out_by_area(tmp_path: Path) -> None:
     assert images.classes == ("A/character01",)
 
 
+def test_omniglot_keeps_the_last_drawers_of_each_character_for_validation(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images_background.zip", "w") as archive:
+        for character in (1, 2):
+            for drawer in range(1, 21):
+                page = np.full((105, 105), True)
+                page[: 15 * character, : 4 * drawer] = False  # says whose it is
+                name = f"images_background/A/character{character:02}/0{character}_{drawer:02}.png"
+                archive.writestr(name, png(page))
+    for split, drawers in (("train", range(1, 19)), ("valid", (19, 20))):
+        images = load("omniglot", split, tmp_path)
+        assert images.classes == ("A/character01", "A/character02")
+        assert images.labels is not None
+        drawn = images.pixels[:, 0].double() / 255 * 3.75
+        heights, widths = drawn.sum(1).amax(1), drawn.sum(2).amax(1)
+        assert (heights / 15).round().tolist() == [c for c in (1, 2) for _ in drawers]
+        assert (widths / 4).round().tolist() == [*drawers, *drawers]
+        assert images.labels.tolist() == [c for c in (0, 1) for _ in drawers]
+
+
 def test_omniglot_hostile_zips(tmp_path: Path) -> None:
     page = np.full((105, 105), True)
     with pytest.raises(DataError, match=r"A/c/1.png: expected 105 x 105 pixels, got 105 x 104"):
@@ -226,6 +245,8 @@ def test_svhn(data_dir: Path, cache_folder: Path) -> None:
     assert not torch.equal(a, b)
     x, _ = test.batch(torch.arange(3))
     assert torch.equal(x, test.pixels[:, :, 5:59, 5:59] / 255.0)
+    x, _ = valid.batch(torch.arange(1))
+    assert torch.equal(x, valid.pixels[:, :, 5:59, 5:59] / 255.0)
     assert len(list(cache_folder.rglob("*"))) == 2 + 2  # folders, and two arrays
     again = load("svhn", "train", folder, progress=lambda *step: pytest.fail("prepared again"))
     assert torch.equal(again.pixels, train.pixels)
@@ -239,13 +260,22 @@ def test_svhn_boxes_of_the_real_file(data_dir: Path) -> None:
 
 def test_svhn_box_is_the_union_made_larger(tmp_path: Path) -> None:
     boxes = [(20.0, 30.0, 10.0, 20.0), (40.0, 20.0, 20.0, 10.0)]
-    part = house_numbers(tmp_path, [("1.png", boxes), ("7.png", boxes[:1]), ("2.png", boxes * 3)])
+    part = house_numbers(
+        tmp_path,
+        [
+            ("1.png", boxes),
+            ("7.png", boxes[:1]),
+            ("2.png", boxes * 3),
+            ("5.png", [*boxes, *boxes, boxes[0]]),
+        ],
+    )
     picture = np.zeros((90, 100, 3), np.uint8)
     # 20..60 by 20..50, made 52 by 39 around (40, 35)
     picture[16:54, 14:66] = 200
-    for i in (1, 2):
+    for i in (1, 2, 5):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
-    (number,) = read_boxes(part, Store())  # 7.png is not there, 2.png has six digits
+    number, five = read_boxes(part, Store())  # 7.png is not there, 2.png has six digits
+    assert five.path.name == "5.png"
     assert number == (tmp_path / "1.png", 20, 20, 60, 50)
     cut = cut_out(number)
     assert cut.shape == (64, 64, 3)
@@ -255,6 +285,21 @@ def test_svhn_box_is_the_union_made_larger(tmp_path: Path) -> None:
     assert (at_the_edge[:, 40:] == 0).all()
     with pytest.raises(DataError, match=r"1.png: expected a box inside 100 x 90 pixels, got \(200"):
         cut_out(number._replace(left=200.0, right=220.0))
+
+
+def test_svhn_every_fiftieth_is_for_validation(tmp_path: Path) -> None:
+    def shades(split: str) -> list[int]:
+        return load("svhn", split, tmp_path).pixels[:, 0, 0, 0].tolist()
+
+    boxes = [(0.0, 0.0, 4.0, 4.0)]
+    part = house_numbers(tmp_path / "train", [(f"{i}.png", boxes) for i in range(102)])
+    for i in range(102):
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(part / f"{i}.png")
+    assert shades("valid") == [0, 50, 100]
+    assert shades("train") == [i for i in range(102) if i % 50]
+    # Other boxes are prepared anew.
+    house_numbers(part, [(f"{i}.png", boxes) for i in range(3, 102)])
+    assert shades("valid") == [3, 53]
 
 
 @pytest.mark.parametrize("name", ["../1.png", "1.png\0", "a.png", "", "1" * 30 + ".png"])

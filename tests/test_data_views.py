@@ -260,6 +260,7 @@ def test_cluttered_mnist(data_dir: Path) -> None:
     index = torch.arange(300)
     x, y = images.batch(index, seeded(0))
     assert x.shape == (300, 1, 100, 100)
+    assert ", 100x100, 8 distractors of 8x8, " in images.description
     assert y is not None
     assert torch.equal(y, load("mnist", "test", data_dir).batch(index)[1])
     assert 0.018 < x.mean() < 0.022
@@ -300,6 +301,7 @@ def test_two_digits(data_dir: Path) -> None:
     assert y is None
     assert x.shape == (500, 1, 60, 60)
     assert 0.9 < x.mean() / (2 * 0.1325 * 28**2 / 60**2) < 1  # overlaps are clipped
+    assert torch.equal(images.pixels, load("mnist", "test", data_dir).pixels)
     same = load("two_digits", "test", data_dir, fixed=True)
     assert torch.equal(same.batch(torch.arange(5))[0], same.batch(torch.arange(9))[0][:5])
 
