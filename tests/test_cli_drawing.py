@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ from tiny import seeded
 from drawnet import DRAW, DRAWConfig, Trace, data, figures, visualise
 from drawnet.classify import GlimpseClassifier
 from drawnet.cli.drawing import pairs_in_a_row
-from drawnet.cli.inputs import drawn_at_random
-from drawnet.complete import hide, hide_at_random
+from drawnet.cli.inputs import drawn_at_random, picture
+from drawnet.complete import complete, hide, hide_at_random
 from drawnet.data.lighthouse import lighthouse
 from drawnet.visualise import animate_glimpses, grid, render
 
@@ -197,13 +198,14 @@ def test_windows_glimpses_and_columns(
 ) -> None:
     options = ("--count", 6, "--scale", 2, "--format", "apng", "--seed", 1)
     command = ("generate", weights["WITH"], *options)
-    drawnet(*command, "--columns", 2, "--out", tmp_path / "a")
+    drawnet(*command, "--columns", 2, "--fps", 4, "--out", tmp_path / "a")
     drawnet(*command, "--no-windows", "--glimpses", T + 3, "--out", tmp_path / "b")
     with Image.open(tmp_path / "a" / "generated.png") as still:
         assert still.size == (2 * SIDE * 2 + 4, 3 * SIDE * 2 + 2 * 4)
     with Image.open(tmp_path / "a" / "generated.apng") as framed:
         assert framed.n_frames == T + 1
         assert framed.size == (2 * SIDE * 2 + 8, 3 * SIDE * 2 + 2 * 8)
+        assert framed.info["duration"] == 250
         framed.seek(T)
         assert np.ptp(np.asarray(framed.convert("RGB")), axis=2).max() > 0
     with Image.open(tmp_path / "b" / "generated.apng") as bare:
@@ -283,6 +285,14 @@ def test_each_image_lies_beside_its_copy(
     found = [image[..., 0].tobytes() for row in page for image in row]
     assert [image in known for image in found] == [True, False] * 16
     assert len(set(found[::2])) == 16
+    # Another seed takes others.
+    drawnet(
+        "reconstruct", weights[network], "--data-dir", pictures, "--split", "train", "--seed", 1,
+        "--count", 16, "--scale", 1, "--format", "none", "--out", tmp_path,
+    )  # fmt: skip
+    with Image.open(tmp_path / "reconstructed.png") as picture:
+        page = cells(np.asarray(picture), 8)
+    assert {image[..., 0].tobytes() for row in page for image in row[::2]} != set(found[::2])
 
 
 @pytest.mark.parametrize("network", ["WITH", "WITHOUT", "CLASSES"])
@@ -313,6 +323,35 @@ def test_what_is_known_what_is_hidden_and_what_may_be_there(
     with Image.open(tmp_path / "completed.gif") as animation:
         assert animation.n_frames == T + 1
         assert animation.size == (2 * SIDE + 8, 3 * SIDE + 2 * 8)
+
+
+def test_a_completion_is_made_as_asked(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completed = Mock(wraps=complete)
+    monkeypatch.setattr("drawnet.complete.complete", completed)
+    command = ("complete", weights["WITH"], "--image", pictures / "a" / "0.png", "--out", tmp_path)
+    options = ("--times", 2, "--rounds", 3, "--chains", 4, "--fill", "mean")
+    assert drawnet(*command, *options).code == 0
+    asked = completed.call_args.kwargs
+    assert {name: asked[name] for name in ("n", "rounds", "chains", "fill")} == {
+        "n": 2,
+        "rounds": 3,
+        "chains": 4,
+        "fill": "mean",
+    }
+
+
+def test_a_picture_is_brought_to_the_height_and_width_of_an_image(tmp_path: Path) -> None:
+    values = np.zeros((20, 50), np.uint8)
+    values[:10, 10:40] = 255  # of its middle, 20 x 30, the upper half
+    Image.fromarray(values).save(tmp_path / "wide.png")
+    x = picture(tmp_path / "wide.png", (1, 2, 3))
+    assert x.tolist() == [[[1, 1, 1], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("mask", ["FILE", "left", "right", "bottom", "centre", "pixels:0.5"])
@@ -484,7 +523,13 @@ def test_every_figure(
     names = {**weights, "DATA": pictures}
     answer = drawnet("figure", *(names.get(a, a) for a in argv), "--dpi", 40, "--out", file)
     assert answer == Answer(0, f"{file}\n", "")
-    assert file.read_bytes().startswith(BEGINS[suffix])
+    content = file.read_bytes()
+    assert content.startswith(BEGINS[suffix])
+    assert b"CreationDate" not in content
+    assert b"<dc:date>" not in content
+    if suffix == "png":
+        with Image.open(file) as page:
+            assert page.width == 270, "6.75 inches"
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -572,7 +617,10 @@ def test_what_is_kept_is_drawn_alike(
     command += ("--count", 2, "--times", 3, "--out", tmp_path / "a.png")
     assert drawnet(*command, "--keep", T).code == 0
     assert drawnet(*command, "--keep", 0).code == 0
-    kept, _, fresh, options = given
+    assert drawnet(*command).code == 0
+    assert drawnet(*command, "--keep", T // 4).code == 0
+    kept, _, fresh, _, usual, _, quarter, options = given
+    assert torch.equal(usual, quarter)
     assert options == {"columns": 4}
     (_, one, *others), (_, new, *more) = kept[:4], fresh[:4]
     for other in others:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from commands import SIDE, Answer, T, save_classifier, save_drawer, save_picture
 import drawnet.benchmark as drawnet_benchmark
 import drawnet.demo as drawnet_demo
 import drawnet.weights as drawnet_weights
-from drawnet import DRAW, DRAWConfig
+from drawnet import DRAW, DRAWConfig, data
 from drawnet.baselines import ConvNet
+from drawnet.cli.inputs import drawn_at_random
+from drawnet.cli.results import _duration, expected_seconds
 from drawnet.config import ConvNetConfig
+from drawnet.evaluate import evaluate
 
 COUNT = 300
 """Of pictures, about a tenth of which are for testing."""
@@ -57,6 +61,57 @@ def test_a_part_of_the_images_drawn_at_random(
     assert "drawn at random" not in whole["data"]
     table = drawnet(*command, "--count", 5).out.splitlines()
     assert table[0] == f"{few['data']}, test: 5 images"
+
+
+def test_images_drawn_at_random_are_not_the_first(pictures: Path) -> None:
+    images = data.load("folder", "train", pictures, size=SIDE, channels=1)
+    one, same, other = (drawn_at_random(images, 7, seed).chosen for seed in (0, 0, 1))
+    assert one is not None
+    assert len(one.unique()) == 7
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.max() > 7
+
+
+def test_the_bound_is_computed_as_asked_and_told_as_computed(
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path
+) -> None:
+    command = ("evaluate", drawer, "--data-dir", pictures, "--split", "valid")
+    command += ("--batch-size", 4, "--samples", 3, "--seed", 2)
+    told = json.loads(drawnet(*command, "--json").out)
+    images = data.load("folder", "valid", pictures, size=SIDE, channels=1)
+    model = DRAW.from_pretrained(drawer)
+    bound = evaluate(model, images.for_classes(0), batch_size=4, samples=3, seed=2)
+    for name in ("nats", "stderr", "nll_x", "kl", "iw_nats", "iw_stderr", "kl_per_glimpse"):
+        assert told[name] == pytest.approx(getattr(bound, name))
+    table = [line.split() for line in drawnet(*command).out.splitlines()]
+    each = [f"{kl:.2f}" for kl in bound.kl_per_glimpse]
+    for words in (
+        ["L^x,", "the", "image", f"{bound.nll_x:.2f}"],
+        ["L^z,", "the", "latents", f"{bound.kl:.2f}"],
+        ["L^z", "by", "glimpse:", *each],
+        f"-log p(x) <=, K = 3 {bound.iw_nats:.2f} +- {bound.iw_stderr:.2f}".split(),
+    ):
+        assert words in table
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.1, "1 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
+)
+def test_a_duration_in_words(seconds: float, said: str) -> None:
+    assert _duration(seconds) == said
+
+
+@pytest.mark.parametrize(("samples", "tried"), [(10, 10), (1000, 256)])
+def test_the_time_of_all_chains_is_foreseen_from_that_of_some(
+    samples: int, tried: int, drawer: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = data.load("folder", "test", pictures, size=SIDE, channels=1).for_classes(0)
+    clock = Mock(perf_counter=Mock(side_effect=[100.0, 106.0]))
+    monkeypatch.setattr("drawnet.cli.results.time", clock)
+    seconds = expected_seconds(DRAW.from_pretrained(drawer), images, samples, batch_size=4)
+    assert seconds == pytest.approx(6 * samples * len(images) / (tried * 4))
 
 
 def test_a_single_image_has_no_standard_error(
@@ -130,6 +185,10 @@ def test_errors_of_a_classifier(
     low, high = (100 * end for end in result["interval"])
     error = 100 * result["error"]
     assert f"error             {error:.2f} %, 95 % interval {low:.2f} to {high:.2f} %" in table
+    each = " ".join(f"{100 * rate:.2f}" for rate in result["error_per_glimpse"])
+    assert f"error by glimpse  {each}" in table
+    cost = result["multiply_adds"] / 10**6
+    assert f"cost              {cost:.2f} million multiply-adds an image" in table
     assert [line.split() for line in table[-3:]] == [
         ["a", "b"],
         ["a", str(a), str(b)],
@@ -211,9 +270,11 @@ def test_weights_that_come_with_the_package(
     assert drawnet("weights").err == "drawnet weights: no weights come with this package\n"
     save_drawer(tmp_path / "small")
     save_classifier(tmp_path / "another")
-    another, small = drawnet("weights").out.splitlines()
+    save_classifier(tmp_path / "wrong", validation_error=0.0325)
+    another, small, wrong = drawnet("weights").out.splitlines()
     assert another.split(maxsplit=1) == ["another", "GlimpseClassifier, of unknown images"]
     assert small.endswith("DRAW, of unknown images, 9.88 nats on validation")
+    assert wrong.endswith(", 3.25 % wrong on validation")
 
 
 def test_the_page_is_served_as_asked_for(
