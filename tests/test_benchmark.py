@@ -1,11 +1,15 @@
 """The benchmark measures what it says, and says what it measured."""
 
+import contextlib
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,9 +28,10 @@ from drawnet.benchmark import (
     plan,
     text,
     to_json,
+    turns,
 )
 from drawnet.benchmark.cases import Call, operations, ours, shapes
-from drawnet.benchmark.clock import peak_memory
+from drawnet.benchmark.clock import peak_memory, timed
 from drawnet.benchmark.report import gpu
 
 CASE = Case("part", "train", "eager", CONFIG, batch=B)
@@ -109,6 +114,44 @@ def test_measuring_in_turns() -> None:
     assert facts["timings"][0]["median"] == eager.median
     assert facts["timings"][0]["case"]["config"]["glimpses"] == T
     assert f"{1e3 * eager.median:.2f}" in text(report)
+
+
+def test_a_call_among_several_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Mock(perf_counter=Mock(side_effect=[1, 9]), process_time=Mock(side_effect=[2, 6]))
+    monkeypatch.setattr("drawnet.benchmark.clock.time", clocks)
+    call = Mock()
+    assert timed(call, "cpu", repeats=4) == (2, 1)
+    assert call.call_count == 4
+
+
+def test_memory_is_what_was_taken_beyond_importing_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setattr(turns, "peak_memory", Mock(side_effect=[10, 30]))
+    pipe = Mock(recv=Mock(side_effect=[True, False]))
+    turns._work(pipe, CASE, lambda case: lambda: None, tmp_path)
+    first, turn, memory = (call.args[0] for call in pipe.send.call_args_list)
+    assert first > 0
+    assert len(turn) == 2
+    assert memory == 20
+
+
+def test_two_threads_are_compared_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def worker(case: Case, *_: Any) -> Iterator[turns._Worker]:
+        seconds = (4.0 if case.code == "eager" else 2.0) / case.threads
+        heard = [9.0, (seconds, 5.0), (seconds, 5.0), 7]
+        yield turns._Worker(case, Mock(), Mock(recv=Mock(side_effect=heard)))
+
+    monkeypatch.setattr(turns, "_worker", worker)
+    alone = replace(CASE, code="products alone")
+    lines = [CASE, alone, *(replace(case, threads=2) for case in (CASE, alone))]
+    found = turns.take_turns(lines, 2, None, Path())
+    assert [timing.median for timing in found] == [4, 2, 2, 1]
+    assert [timing.floor for timing in found] == [2, 2, 1, 1]
+    assert [timing.one_thread for timing in found] == [None, None, 4, 2]
+    assert {(timing.first, timing.memory) for timing in found} == {(9, 7)}
 
 
 @pytest.mark.parametrize(("batch", "message"), [(1, "one is not a batch"), (2, "code 3")])

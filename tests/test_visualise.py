@@ -362,6 +362,14 @@ def test_a_gif_keeps_the_common_colours_exactly(tmp_path: Path, trace: Trace) ->
             assert (pixels(saved.convert("RGB"))[white] == 1).all()
 
 
+def test_the_last_frame_stays_no_shorter_than_the_others(tmp_path: Path, trace: Trace) -> None:
+    path = tmp_path / "drawing.png"
+    save_animation(animate(trace), path, fps=8, hold=0)
+    with Image.open(path) as saved:
+        saved.seek(T)
+        assert saved.info["duration"] == 125
+
+
 @pytest.mark.parametrize(("suffix", "repeats"), [(".gif", 2), (".png", 3), (".webp", 3)])
 def test_a_saved_animation_can_stop(
     tmp_path: Path, trace: Trace, suffix: str, repeats: int

@@ -72,6 +72,10 @@ def test_several_trainings_side_by_side(tmp_path: Path) -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["one: 12.50", "other"]
+    worse = read_curve(one)._replace(validation=[(10, 2.0), (20, 3.0)])
+    legend = plot_curves([worse]).axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "one: 3.00", "the last, not the best"
     classifier = read_curve(trained(tmp_path / "classifier", error=True))
     with pytest.raises(ValueError, match="curves of one unit, got"):
         plot_curves([read_curve(one), classifier])
