@@ -316,7 +316,7 @@ def test_time_is_up_again_after_a_resume(tmp_path: Path) -> None:
     for resume in (False, True):
         run(tmp_path, recipe=recipe, resume=resume)
         steps.append(final_state(tmp_path)["global_step"])
-    assert steps[1] > steps[0] + 10
+    assert steps[1] > steps[0] + 1, "a limit that is used up lets one step through"
     few = replace(recipe, optim=replace(optim, epochs=1 + steps[1] // STEPS_PER_EPOCH))
     with warnings.catch_warnings(action="error"):
         run(tmp_path, recipe=replace(few, trainer=RECIPE.trainer), resume=True)
