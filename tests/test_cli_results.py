@@ -188,7 +188,7 @@ def test_errors_of_a_classifier(
     each = " ".join(f"{100 * rate:.2f}" for rate in result["error_per_glimpse"])
     assert f"error by glimpse  {each}" in table
     cost = result["multiply_adds"] / 10**6
-    assert f"cost              {cost:.2f} million multiply-adds an image" in table
+    assert f"cost              {cost:.2f} million multiply-adds per image" in table
     assert [line.split() for line in table[-3:]] == [
         ["a", "b"],
         ["a", str(a), str(b)],
