@@ -332,23 +332,26 @@ def _pixels(
 ) -> float:
     """The number of pixels in all frames together."""
     _, height, width = model.config.image_shape
-    frames = 1 if asked.format == "none" else model.config.glimpses + 1
-    return frames * images * (height * scale) * (width * scale)
+    return _frames(asked, model) * images * (height * scale) * (width * scale)
+
+
+def _frames(asked: argparse.Namespace, model: "DRAW | GlimpseClassifier") -> int:
+    return 1 if asked.format == "none" else model.config.glimpses + 1
 
 
 def _afford_pictures(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
 ) -> None:
     """Raise a `ValueError` if the pictures are likely to need more memory than there is."""
-    pixels = _pixels(asked, model, images, scale)
+    pixels, frames = _pixels(asked, model, images, scale), _frames(asked, model)
     if pixels <= BUDGET:
         return
-    what, instead = "a picture of at most", "draw fewer images or smaller ones"
-    if asked.format != "none":
-        what, instead = "an animation of at most", f"{instead}, or fewer glimpses"
-        if pixels / (model.config.glimpses + 1) <= BUDGET:
+    what, where, instead = "a picture of at most", "", "draw fewer images or smaller ones"
+    if frames > 1:
+        what, where = "an animation of at most", " in all its frames"
+        instead += ", or fewer glimpses"
+        if pixels / frames <= BUDGET:
             instead += ", or no animation, by --format none"
-    where = " in all its frames" * (asked.format != "none")
     raise ValueError(
         f"expected {what} {BUDGET >> 20} megapixels{where}, got {pixels / 2**20:.0f}: {instead}"
     )

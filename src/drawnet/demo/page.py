@@ -46,7 +46,7 @@ it looks at your picture. Below, the <span class="write">orange window</span> is
 what it understood. The green bars are the *nats* of each glimpse: how much it had to be told.
 """
 FIND = """
-Draw a digit. It will be hidden somewhere in a large picture, among pieces of other digits. A
+Draw a digit. It will be hidden somewhere in a large picture, among pieces of digits. A
 network that sees the picture only through a window of a few filters has to say which digit it is.
 It begins with the whole picture, coarsely, and closes in. The <span class="read">blue window</span>
 is where it looks, and beside the picture is what it sees there. The bars show how sure it is of
