@@ -73,6 +73,16 @@ def test_help_and_version_are_quick_since_they_import_no_torch() -> None:
         assert done.stdout.startswith(shown)
 
 
+def test_help_of_train_tells_the_defaults_of_its_own_options_in_words(
+    drawnet: Callable[..., Answer],
+) -> None:
+    _, _, options = " ".join(drawnet("train", "--help").out.split()).partition("options: -h")
+    own, _, fields = options.partition("--network")
+    assert "(default: runs/RECIPE)" in own
+    assert "default: null" not in own
+    assert "default: null" in fields
+
+
 def test_recipes(drawnet: Callable[..., Answer]) -> None:
     answer = drawnet("recipes")
     assert answer.code == 0

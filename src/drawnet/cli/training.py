@@ -4,6 +4,7 @@ import difflib
 import re
 import shlex
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +26,9 @@ def train(argv: Sequence[str]) -> None:
             options = [name for action in self._actions for name in action.option_strings]
             fail("train", self.reading + _plainly(message, options), BAD_INPUT)
 
-    parser = Parser("drawnet train", description=train.__doc__, allow_abbrev=False)
+    parser = Parser(
+        "drawnet train", description=train.__doc__, allow_abbrev=False, argument_default=SUPPRESS
+    )
     own = Plain("drawnet train", add_help=False, allow_abbrev=False)
     for each in (parser, own):
         each.add_argument(
