@@ -26,6 +26,7 @@ def train(argv: Sequence[str]) -> None:
             options = [name for action in self._actions for name in action.option_strings]
             fail("train", self.reading + _plainly(message, options), BAD_INPUT)
 
+    # Defaults are suppressed, since the help of the options below tells them in words.
     parser = Parser(
         "drawnet train", description=train.__doc__, allow_abbrev=False, argument_default=SUPPRESS
     )
