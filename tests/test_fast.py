@@ -19,6 +19,7 @@ from torch import Tensor
 from drawnet import DRAW, fast
 from drawnet.fast import accelerate
 from drawnet.objective import elbo
+from drawnet.step import TOGETHER
 
 MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
@@ -221,6 +222,35 @@ def test_rounded_products_give_nearly_the_same_gradient() -> None:
     a, b = (torch.cat([n[name].flatten() for name in model.state_dict()]) for n in (rounded, exact))
     assert 1e-5 < (a - b).norm() / b.norm() < 0.01
     assert 0 < worst({"": rounded["elbo"]}, {"": exact["elbo"]}) < 1e-3
+
+
+class Twice(DRAW):
+    """Uses each of its products twice at a glimpse."""
+
+    def plain_step(self) -> Any:
+        return partial(twice, super().plain_step())
+
+
+def twice(step: Any, products: Any, x: Tensor, state: Any, *latents: Any) -> Any:
+    state, _ = step(products, x, state, *latents)
+    return step(products, x, state, *latents)
+
+
+@pytest.mark.parametrize("network", [DRAW, Twice])
+def test_the_gradient_of_a_weight_is_that_of_all_glimpses(network: type[DRAW]) -> None:
+    """ "Rounded" to double precision, products are exact, but take the way of rounded ones."""
+    torch.manual_seed(0)
+    model, length = network(CONFIG), TOGETHER + 2
+    x, eps = images(), noise(glimpses=length)
+
+    def found() -> dict[str, Tensor]:
+        model.zero_grad()
+        elbo(x, model(x, noise=eps)).mean().backward()
+        return gradients(model)
+
+    exact = found()
+    model.precision = torch.float64
+    assert worst(found(), exact) < 1e-12
 
 
 def test_every_choice_can_be_taken_back() -> None:

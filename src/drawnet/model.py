@@ -341,7 +341,10 @@ class DRAW(Pretrained):
         products = self.fuse(y)
         state = self.initial_state(products, batch)
         states, latents, priors = [state], [], []
-        for t, noise_t in enumerate(noise):
+        # A step of a subclass may use a product more than once.
+        once = type(self).plain_step is DRAW.plain_step
+        chain = products.along(length, batch) if once else [products] * length
+        for t, (products, noise_t) in enumerate(zip(chain, noise, strict=True)):
             priors.append(state.heads.prior)
             z = given[t] if given is not None and t < len(given) else None
             state, latent = self.step(products, x, state, noise_t, z)

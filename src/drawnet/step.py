@@ -23,12 +23,14 @@ class Product(NamedTuple):
     weight: Tensor
     bias: Tensor  # (features,), or one for each image
     rounded: Tensor | None  # the weight in lower precision, or None to multiply in its own
+    places: tuple[Tensor, Tensor] | None = None  # from `Together`, for a single use
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x W^T + b``."""
         if self.rounded is None:
             return torch.addmm(self.bias, x, self.weight.t())
-        product: Tensor = LowPrecision.apply(x, self.weight, self.rounded)  # type: ignore[no-untyped-call]
+        weight, places = (self.weight, ()) if self.places is None else (None, self.places)
+        product: Tensor = LowPrecision.apply(x, weight, self.rounded, *places)  # type: ignore[no-untyped-call]
         return product + self.bias
 
     @classmethod
@@ -42,21 +44,73 @@ class Product(NamedTuple):
         weight = torch.cat([layer.weight for layer in layers])
         return cls.of(weight, torch.cat([layer.bias for layer in layers]), precision)
 
+    def along(self, glimpses: int, batch: int) -> list[Self]:
+        """The product for each glimpse of a chain, where it may be used once.
+
+        In lower precision, the gradient of the weight is then one product for `TOGETHER` glimpses,
+        not one for each.
+        """
+        if self.rounded is None or not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return [self] * glimpses
+        found: list[Self] = []
+        while len(found) < glimpses:
+            count = min(TOGETHER, glimpses - len(found))
+            places = Together.apply(self.weight, self.rounded.dtype, count, batch)  # type: ignore[no-untyped-call]
+            pairs = zip(places[::2], places[1::2], strict=True)
+            found += [self._replace(places=pair) for pair in pairs]
+        return found
+
 
 class LowPrecision(torch.autograd.Function):
-    """x W^T in lower precision. The gradient of W adds up over the chain in W's own precision."""
+    """x W^T in lower precision. The gradient of W is in W's own precision.
+
+    If there are places, the two factors of that gradient are left there, for `Together`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, rounded: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, rounded: Tensor, *places: Tensor
+    ) -> Tensor:
         low = x.to(rounded.dtype)
         ctx.save_for_backward(low, rounded)
+        ctx.together = bool(places)
         return (low @ rounded.t()).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, rounded = ctx.saved_tensors
         low = grad.to(rounded.dtype)
-        return (low @ rounded).to(grad.dtype), (low.t() @ x).to(grad.dtype), None
+        of_x = (low @ rounded).to(grad.dtype)
+        if ctx.together:
+            return of_x, None, None, low, x
+        return of_x, (low.t() @ x).to(grad.dtype), None
+
+
+TOGETHER = 16
+"""For how many glimpses the gradient of a weight is one product."""
+
+
+class Together(torch.autograd.Function):
+    """The gradient of a weight W over several glimpses, as one product.
+
+    Over a chain it is the sum of dy_t^T x_t. Instead of one small product for each t, which would
+    be read and written as often, `LowPrecision` leaves dy_t and x_t as the "gradients" of two
+    places without content, and here they are multiplied all at once. A place can take one only:
+    the factors of a second use would be added to those of the first, not multiplied with them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, precision: torch.dtype, glimpses: int, batch: int
+    ) -> tuple[Tensor, ...]:
+        ctx.dtype = weight.dtype
+        empty = weight.new_zeros((), dtype=precision)
+        return tuple(empty.expand(batch, size) for _ in range(glimpses) for size in weight.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *left: Tensor) -> tuple[Tensor, None, None, None]:
+        of_y, x = torch.cat(left[::2]), torch.cat(left[1::2])
+        return (of_y.t() @ x).to(ctx.dtype), None, None, None
 
 
 class Products(NamedTuple):
@@ -67,6 +121,12 @@ class Products(NamedTuple):
     decoder: Product  # [z, h_dec] -> gates
     heads: Product  # h_dec -> all of Heads
     own: tuple[Tensor, ...] = ()  # whatever else a step of your own needs
+
+    def along(self, glimpses: int, batch: int) -> "list[Products]":
+        """The products for each glimpse of a chain, where each may be used once."""
+        four = (self.encoder, self.latent, self.decoder, self.heads)
+        each = zip(*(product.along(glimpses, batch) for product in four), strict=True)
+        return [Products(*products)._replace(own=self.own) for products in each]
 
 
 class Heads(NamedTuple):
