@@ -238,7 +238,7 @@ def twice(step: Any, products: Any, x: Tensor, state: Any, *latents: Any) -> Any
 
 @pytest.mark.parametrize("network", [DRAW, Twice])
 def test_the_gradient_of_a_weight_is_that_of_all_glimpses(network: type[DRAW]) -> None:
-    """ "Rounded" to double precision, products are exact, but take the way of rounded ones."""
+    """Products rounded to double precision are exact, but take the way of rounded ones."""
     torch.manual_seed(0)
     model, length = network(CONFIG), TOGETHER + 2
     x, eps = images(), noise(glimpses=length)
