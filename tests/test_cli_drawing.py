@@ -109,14 +109,14 @@ def test_without_an_animation_there_may_be_many(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * (T + 1) * SIDE**2 - 1)
+    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * (T + 1) * SIDE**2 - 1)
     options = ("--count", 3, "--scale", 1, "--out", tmp_path)
     refused = drawnet("generate", weights["WITH"], *options)
     assert "or no animation, by --format none" in refused.err
     answer = drawnet("generate", weights["WITH"], *options, "--format", "none")
     assert answer.out.splitlines() == [str(tmp_path / "generated.png")]
     assert [path.name for path in tmp_path.iterdir()] == ["generated.png"]
-    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * SIDE**2 - 1)
+    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * SIDE**2 - 1)
     refused = drawnet("generate", weights["WITH"], *options, "--format", "none")
     assert refused.err.endswith("draw fewer images or smaller ones\n")
 
@@ -128,7 +128,7 @@ def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 4 * 7 * (T + 1) * SIDE**2)
+    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 4 * 7 * (T + 1) * SIDE**2)
     for verb, more in (("generate", ()), ("reconstruct", ("--data-dir", pictures))):
         options = (weights["WITH"], "--count", 3, *more, "--out", tmp_path)
         assert drawnet(verb, *options).code == 0
@@ -137,7 +137,7 @@ def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
         assert picture.height < 3 * (2 * SIDE + 8)
     # There are not so many images.
     few = len(data.load("folder", "test", pictures, size=SIDE, channels=1))
-    monkeypatch.setattr("drawnet.cli.drawing.BUDGET", 3 * few * (T + 1) * SIDE**2)
+    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * few * (T + 1) * SIDE**2)
     options = (weights["WITH"], "--data-dir", pictures, "--out", tmp_path)
     assert drawnet("reconstruct", *options, "--count", 1000).code == 0
 

@@ -129,8 +129,8 @@ class DRAW(Pretrained):
     Attributes:
         config: The sizes.
         likelihood: The distribution of an image given a canvas. It cannot be replaced.
-        step: The function that runs one glimpse, from `plain_step`. It may be replaced by a
-            compiled one: see `drawnet.fast`.
+        step: The function that runs one glimpse, from `plain_step`. It may be replaced by
+            the same one compiled, see `drawnet.fast`; for another one, override `plain_step`.
         precision: The type that the operands of the matrix products are rounded to, or None.
     """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, verb_parser
+from drawnet.cli.budget import afford_chains, afford_pictures, scale_for
 from drawnet.cli.inputs import (
     described,
     drawer,
@@ -26,16 +27,10 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from drawnet.classify import GlimpseClassifier
     from drawnet.data import Images
     from drawnet.model import DRAW, Trace
 
 FORMATS = ("gif", "png", "apng", "webp", "none")
-BUDGET = 2**28
-"""The most pixels in all frames of an animation together; each takes three bytes."""
-CHAINS = 2**26
-"""The most latents and canvas values in all chains of a completion; about eight times as many
-numbers are kept in memory."""
 
 
 def generate(argv: Sequence[str]) -> None:
@@ -57,9 +52,9 @@ def generate(argv: Sequence[str]) -> None:
     y, columns = _labels(asked, model, count)
     enlarge = None if asked.size is None else _enlargement(asked, model)
     if enlarge is None:
-        scale = _scale(asked, model, count)
+        scale = scale_for(asked, model, count)
     else:
-        _afford_pictures(asked, model, count, enlarge)
+        afford_pictures(asked, model, count, enlarge)
         scale = 1  # it is drawn at its full size
 
     from drawnet import visualise
@@ -87,7 +82,7 @@ def reconstruct(argv: Sequence[str]) -> None:
     model = drawer(asked)
     images = images_to_draw(asked, model)
     count = min(asked.count, len(images))
-    scale = _scale(asked, model, 2.2 * count)  # pairs, and the space between them
+    scale = scale_for(asked, model, 2.2 * count)  # pairs, and the space between them
 
     import torch
 
@@ -127,8 +122,8 @@ def complete(argv: Sequence[str]) -> None:
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
     settle_image(asked, parser)
-    scale = _scale(asked, model, asked.count * asked.times)
-    _afford_chains(asked.count * asked.times * asked.chains, model)
+    scale = scale_for(asked, model, asked.count * asked.times)
+    afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
     known = known_pixels(asked, model.config.image_shape).to(generator.device)
 
@@ -185,7 +180,7 @@ def classify(argv: Sequence[str]) -> None:
     settle_image(asked, parser)
     _, height, width = model.config.image_shape
     whole = 1.4 * (height + width) / width  # with what it sees beside it: square, and as high
-    scale = _scale(asked, model, whole * asked.count, most=2)
+    scale = scale_for(asked, model, whole * asked.count, most=2)
 
     import torch
 
@@ -304,66 +299,6 @@ def _enlargement(asked: argparse.Namespace, model: "DRAW") -> float:
     if asked.size < side:
         raise ValueError(f"--size must be at least {side}, the network's own, got {asked.size}")
     return float(asked.size / side)
-
-
-def _scale(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, most: int = 4
-) -> int:
-    """The scale that was asked for, or else the largest up to `most` at which everything fits.
-
-    Args:
-        asked: The command line.
-        model: The network.
-        images: The space that a frame has, in images.
-        most: The default scale.
-
-    Raises:
-        ValueError: If the pictures would not fit into memory.
-    """
-    scale = int(asked.scale or most)
-    while asked.scale is None and scale > 1 and _pixels(asked, model, images, scale) > BUDGET:
-        scale -= 1
-    _afford_pictures(asked, model, images, scale)
-    return scale
-
-
-def _pixels(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
-) -> float:
-    """The number of pixels in all frames together."""
-    _, height, width = model.config.image_shape
-    return _frames(asked, model) * images * (height * scale) * (width * scale)
-
-
-def _frames(asked: argparse.Namespace, model: "DRAW | GlimpseClassifier") -> int:
-    return 1 if asked.format == "none" else model.config.glimpses + 1
-
-
-def _afford_pictures(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
-) -> None:
-    """Raise a `ValueError` if the pictures are likely to need more memory than there is."""
-    pixels, frames = _pixels(asked, model, images, scale), _frames(asked, model)
-    if pixels <= BUDGET:
-        return
-    what, where, instead = "a picture of at most", "", "draw fewer images or smaller ones"
-    if frames > 1:
-        what, where = "an animation of at most", " in all its frames"
-        instead += ", or fewer glimpses"
-        if pixels / frames <= BUDGET:
-            instead += ", or no animation, by --format none"
-    raise ValueError(
-        f"expected {what} {BUDGET >> 20} megapixels{where}, got {pixels / 2**20:.0f}: {instead}"
-    )
-
-
-def _afford_chains(chains: int, model: "DRAW") -> None:
-    """Raise a `ValueError` if the chains are likely to need more memory than there is."""
-    most = CHAINS // (model.config.glimpses * model.config.z_size + model.canvas.numel())
-    if chains > most:
-        raise ValueError(
-            f"expected at most {most} chains at once, count x times x chains, got {chains}"
-        )
 
 
 def _film(
