@@ -260,6 +260,23 @@ def test_another_rate_counts_after_a_resume(broken: Path) -> None:
     assert (group["initial_lr"], group["betas"]) == (0.004, (0.5, 0.75))
 
 
+def starts(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]
+
+
+def test_each_start_is_written_down_with_what_it_changed(broken: Path) -> None:
+    optim = replace(RECIPE.optim, epochs=EPOCHS + 1, betas=(0.5, 0.75))
+    run(broken, recipe=replace(RECIPE, optim=optim), resume=True)
+    first, second = starts(broken)
+    assert (first["step"], first["changed"]) == (0, {})
+    changed = {"optim.epochs": EPOCHS + 1, "optim.betas": [0.5, 0.75]}
+    assert (second["step"], second["changed"]) == (STEPS, changed)
+    assert set(first) == {"step", "time", "commit", "changed"}
+    run(broken, overwrite=True)
+    (only,) = starts(broken)
+    assert (only["step"], only["changed"]) == (0, {})
+
+
 def test_other_weights_to_begin_with_are_another_recipe(broken: Path) -> None:
     with pytest.raises(CheckpointError, match=r"these differ: start$"):
         run(broken, recipe=replace(RECIPE, start="mnist"), resume=True)
@@ -304,6 +321,7 @@ def test_gone_back_on_the_later_checkpoints_are_gone(unbroken: Path, broken: Pat
         run(broken, Spy(kill=2), resume=before)
     left = [path.name for path in checkpoints(broken)]
     assert left == [before.name, f"step-{STEPS - STEPS_PER_EPOCH + 3:09d}.ckpt"]
+    assert [each["step"] for each in starts(broken)] == [0, STEPS - STEPS_PER_EPOCH]
     assert not after.with_name(f"{after.name}.sha256").exists()
     run(broken, resume=True)
     assert_same(final_state(broken), final_state(unbroken))

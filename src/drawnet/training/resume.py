@@ -28,6 +28,7 @@ class Begun(NamedTuple):
     step: int
     start_sha256: str | None
     origin: Origin | None  # None in older checkpoints
+    changed: dict[str, Any]  # the options of the recipe that differ, by dotted name
 
     def check_given(self, given: str | None) -> None:
         """Raise a `CheckpointError` if it was given images from Python and now none are given."""
@@ -81,13 +82,24 @@ def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | P
         names = ", ".join(different or sorted(theirs.keys() ^ ours.keys()))
         raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
     more = saved["drawnet"]
-    return Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"))
+    changed = _changed(before, asdict(recipe))
+    return Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"), changed)
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The options that both recipes have and that differ, by dotted name."""
+    theirs = {**_dotted("optim", before), **_dotted("trainer", before)}
+    ours = {**_dotted("optim", now), **_dotted("trainer", now)}
+    return {name: ours[name] for name in ours if ours[name] != theirs.get(name, ours[name])}
+
+
+def _dotted(part: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    return {f"{part}.{name}": value for name, value in recipe[part].items()}
 
 
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     """The values that must not change when a training is resumed, by dotted name."""
-    fixed = {f"model.{key}": value for key, value in recipe["model"].items()}
-    fixed |= {f"data.{key}": value for key, value in recipe["data"].items()}
+    fixed = {**_dotted("model", recipe), **_dotted("data", recipe)}
     for name in ("batch_size", "window_lr", "weight_decay"):
         fixed[f"optim.{name}"] = recipe["optim"][name]
     fixed["teachers"] = recipe.get("teachers", [])

@@ -161,7 +161,7 @@ def train(
         module = Training(recipe, model, steps_per_epoch, start_sha256, teachers, origin)
         step = begun.step if begun else 0
         if first:
-            folder.begin(recipe, overwrite)
+            folder.begin(recipe, overwrite, step, begun.changed if begun else None)
             checkpoint.remove_later(folder.checkpoints, step)
             trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
         try:

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class RunFolder:
     ::
 
         recipe.yaml       the whole recipe, with nothing left to defaults
+        starts.jsonl      a line for the beginning and for each resume: at which step, when, by
+                          which commit, and which options of the recipe were changed
         metrics.csv       the log; tensorboard/ the same for TensorBoard
         checkpoints/      step-*.ckpt, the newest and the one before it
         weights/          the averaged weights with the best validation, for `from_pretrained`
@@ -36,6 +39,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe = path / "recipe.yaml"
+        self.starts = path / "starts.jsonl"
         self.metrics = path / "metrics.csv"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
@@ -54,8 +58,16 @@ class RunFolder:
         """Whether a validation has saved weights here."""
         return (self.weights / "config.json").is_file()
 
-    def begin(self, recipe: Recipe, overwrite: bool) -> None:
-        """Make the folder and write the recipe; with `overwrite`, remove an earlier run first.
+    def begin(
+        self, recipe: Recipe, overwrite: bool, step: int = 0, changed: dict[str, Any] | None = None
+    ) -> None:
+        """Make the folder, write the recipe, and write down this start.
+
+        Args:
+            recipe: The recipe.
+            overwrite: Remove an earlier run first.
+            step: The step that the training goes on from; starts at later steps are forgotten.
+            changed: The options of the recipe that are not as they were before that step.
 
         Raises:
             OSError: If the folder cannot be written.
@@ -63,14 +75,24 @@ class RunFolder:
         if overwrite:
             for folder in (self.checkpoints, self.weights, self.path / "tensorboard"):
                 shutil.rmtree(folder, ignore_errors=True)
-            self.metrics.unlink(missing_ok=True)
-            self.provenance.unlink(missing_ok=True)
+            for file in (self.starts, self.metrics, self.provenance):
+                file.unlink(missing_ok=True)
         content = {"network": recipe.network, **_plain(asdict(recipe))}
         text = yaml.safe_dump(content, sort_keys=False)
         write_atomically(self.recipe, text.encode())
         self.checkpoints.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints, self.weights):
             sweep(folder)
+        self._write_start(step, _plain(changed or {}))
+
+    def _write_start(self, step: int, changed: dict[str, Any]) -> None:
+        """Add a line to ``starts.jsonl``, after those of up to this step."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        start = {"step": step, "time": now, "commit": _commit(), "changed": changed}
+        lines = self.starts.read_text().splitlines() if step and self.starts.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        text = "\n".join([*kept, json.dumps(start), ""])
+        write_atomically(self.starts, text.encode())
 
     def write_provenance(self, facts: dict[str, Any]) -> None:
         """Write down how the weights came to be."""
