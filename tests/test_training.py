@@ -146,6 +146,7 @@ def test_what_a_run_leaves_behind(unbroken: Path) -> None:
         "metrics.csv",
         "provenance.json",
         "recipe.yaml",
+        "starts.jsonl",
         "weights",
     }
     kept = [f"step-{step:09d}.ckpt" for step in (steps - STEPS_PER_EPOCH, steps)]

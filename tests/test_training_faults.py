@@ -223,7 +223,7 @@ def test_nothing_is_left_of_a_run_that_is_overwritten(broken: Path) -> None:
     with pytest.raises(Interrupted):
         run(broken, Spy(kill=3), overwrite=True)
     left = {path.name for path in broken.iterdir()}
-    assert left == {"recipe.yaml", "metrics.csv", "checkpoints"}
+    assert left == {"recipe.yaml", "starts.jsonl", "metrics.csv", "checkpoints"}
 
 
 def truncate(content: bytes) -> bytes:
