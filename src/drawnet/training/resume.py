@@ -87,7 +87,7 @@ def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | P
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The options that both recipes have and that differ, by dotted name."""
+    """The options that may change and did, if both recipes have them, by dotted name."""
     theirs = {**_dotted("optim", before), **_dotted("trainer", before)}
     ours = {**_dotted("optim", now), **_dotted("trainer", now)}
     return {name: ours[name] for name in ours if ours[name] != theirs.get(name, ours[name])}
