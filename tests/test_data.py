@@ -45,23 +45,18 @@ def test_mnist_train_and_valid_are_the_two_parts_of_the_file(data_dir: Path) -> 
     assert mean.item() == pytest.approx(0.13066, abs=5e-6)
 
 
-@pytest.mark.parametrize("name", ["mnist", "cluttered_mnist"])
+@pytest.mark.parametrize("name", ["binarized_mnist", "mnist", "cluttered_mnist"])
 def test_a_last_training_may_have_the_digits_of_validation_too(data_dir: Path, name: str) -> None:
     for split in ("train", "valid", "test"):
         usual = load(name, split, data_dir)
         every = load(name, split, data_dir, include_valid=True)
-        assert usual.labels is not None
-        assert every.labels is not None
-        if split == "train":
-            valid = load(name, "valid", data_dir)
-            assert torch.equal(every.pixels, torch.cat([usual.pixels, valid.pixels]))
-            assert valid.labels is not None
-            assert torch.equal(every.labels, torch.cat([usual.labels, valid.labels]))
-            assert "of validation too" in every.description
-        else:
-            assert torch.equal(every.pixels, usual.pixels)
-            assert torch.equal(every.labels, usual.labels)
-            assert every.description == usual.description
+        expected = [usual, load(name, "valid", data_dir)] if split == "train" else [usual]
+        assert torch.equal(every.pixels, torch.cat([each.pixels for each in expected]))
+        labels = [each.labels for each in expected if each.labels is not None]
+        assert (every.labels is None) == (not labels)
+        if every.labels is not None:
+            assert torch.equal(every.labels, torch.cat(labels))
+        assert ("of validation too" in every.description) == (split == "train")
 
 
 def test_files_may_lie_directly_in_the_folder(data_dir: Path) -> None:

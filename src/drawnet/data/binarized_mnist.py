@@ -37,12 +37,22 @@ _REMOTE = {
 }
 
 
-def binarized_mnist(split: str, store: Store) -> Images:
-    """Binarized MNIST: 50,000 / 10,000 / 10,000 digits, without labels."""
-    path = store.find("binarized_mnist", f"binarized_mnist_{split}.amat", _REMOTE[split])
-    pixels = read_amat(path, _COUNT[split])
-    description = "binarized_mnist, fixed binarization (Larochelle)"
+def binarized_mnist(split: str, store: Store, *, include_valid: bool = False) -> Images:
+    """Binarized MNIST: 50,000 / 10,000 / 10,000 digits, without labels.
+
+    With `include_valid`, the training set is all 60,000, for a last training; see
+    `drawnet.data.mnist`. Results must say so.
+    """
+    pixels, description = _read(split, store), "binarized_mnist, fixed binarization (Larochelle)"
+    if split == "train" and include_valid:
+        pixels = torch.cat([pixels, _read("valid", store)])
+        description += ", digits of validation too"
     return Images(pixels, None, "binarized_mnist", split, description)
+
+
+def _read(split: str, store: Store) -> Tensor:
+    path = store.find("binarized_mnist", f"binarized_mnist_{split}.amat", _REMOTE[split])
+    return read_amat(path, _COUNT[split])
 
 
 def read_amat(path: Path, count: int, side: int = 28) -> Tensor:
