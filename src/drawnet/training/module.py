@@ -19,6 +19,7 @@ from drawnet.graphs import has_graphs
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training.checkpoint import FORMAT
 from drawnet.training.loader import Stream, reseed
+from drawnet.training.resume import Origin
 from drawnet.training.tasks import Given, Teacher, task_of
 from drawnet.weights import Pretrained
 
@@ -57,7 +58,7 @@ class Training(LightningModule):
         steps_per_epoch: int,
         start_sha256: str | None = None,
         teachers: Sequence[Teacher] = (),
-        origin: dict[str, Any] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from drawnet import weights
 from drawnet.data import Images
@@ -14,11 +14,18 @@ from drawnet.training import checkpoint
 from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.run_folder import RunFolder
 
-Origin = dict[str, Any]
-"""What identifies a training besides its recipe: network, images, teachers."""
-
 AGAIN = "what was given from Python must be given again"
 ANEW = "to train on other images, begin a new run with its weights, by --start"
+
+
+class Origin(TypedDict):
+    """What identifies a training besides its recipe. The values are sha256 where not said."""
+
+    network: str  # the name of its class
+    images: tuple[str, int]  # name and number of the training set
+    given: str | None  # of the images, if they were given from Python
+    found: str | None  # of the images, if they are the user's own files
+    teachers: dict[str, str]  # of the weights of each
 
 
 class Begun(NamedTuple):
@@ -27,22 +34,22 @@ class Begun(NamedTuple):
     checkpoint: Path
     step: int
     start_sha256: str | None
-    origin: Origin | None  # None in older checkpoints
+    origin: Origin
     changed: dict[str, Any]  # the options of the recipe that differ, by dotted name
 
     def check_given(self, given: str | None) -> None:
         """Raise a `CheckpointError` if it was given images from Python and now none are given."""
-        if self.origin and self.origin.get("given") and given is None:
+        if self.origin["given"] and given is None:
             raise self._another(said(self.origin), "one on the images of the recipe")
 
     def check(self, origin: Origin) -> None:
         """Raise a `CheckpointError` if `origin` is that of another training."""
-        before = {**origin, **(self.origin or {})}
+        before = self.origin
         if said(origin) != said(before):
-            files = {**before, "images": origin["images"], "found": origin["found"]}
+            files: Origin = {**before, "images": origin["images"], "found": origin["found"]}
             only_files = origin["given"] is None and said(files) == said(origin)
             raise self._another(said(before), said(origin), ANEW if only_files else AGAIN)
-        if origin != before:
+        if origin["teachers"] != before["teachers"]:
             names = ", ".join(origin["teachers"])
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} was taught by other weights {names}"
@@ -57,7 +64,7 @@ class Begun(NamedTuple):
 def said(origin: Origin) -> str:
     """Describe an origin in words."""
     name, count = origin["images"]
-    given, found = origin.get("given"), origin.get("found")
+    given, found = origin["given"], origin["found"]
     which = f" that were given (sha256 {given[:12]}...)" if given else ""
     which += f" (sha256 {found[:12]}...)" if found else ""
     return f"a {origin['network']} on {count} images of {name}{which}"
@@ -83,7 +90,7 @@ def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | P
         raise CheckpointError(f"checkpoint {path} is of another recipe; these differ: {names}")
     more = saved["drawnet"]
     changed = _changed(before, asdict(recipe))
-    return Begun(path, saved["global_step"], more.get("start_sha256"), more.get("origin"), changed)
+    return Begun(path, saved["global_step"], more["start_sha256"], more["origin"], changed)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

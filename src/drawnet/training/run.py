@@ -29,7 +29,7 @@ from drawnet.training.loader import Batches, Stream, reseed
 from drawnet.training.log import Bar, Log, MetricsCSV
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
-from drawnet.training.resume import sha256_of_images, sha256_of_weights, to_resume
+from drawnet.training.resume import Origin, sha256_of_images, sha256_of_weights, to_resume
 from drawnet.training.run_folder import RunFolder, software_and_machine
 from drawnet.training.tasks import network_of, task_of, teachers_of
 from drawnet.training.validate import Validation
@@ -125,13 +125,12 @@ def train(
     if first:
         _foresee(recipe, steps, begun.step if begun else 0)
     kind = network or network_of(recipe.model)
-    seen = [train_images.name, len(train_images)]
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
     # The files of all other sets have a known sha256.
     found = sha256_of_images(images) if given is None and train_images.name == "folder" else None
-    origin = {
+    origin: Origin = {
         "network": kind.__name__,
-        "images": seen,
+        "images": (train_images.name, len(train_images)),
         "given": given,
         "found": found,
         "teachers": taught,
