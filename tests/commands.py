@@ -1,6 +1,8 @@
-"""Commands run in this process, and small files for them to work on."""
+"""Commands and scripts run in this process, and small files for them to work on."""
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +33,16 @@ def run(capfd: pytest.CaptureFixture[str], *argv: object) -> Answer:
     code = stop.value.code
     assert isinstance(code, int)
     return Answer(code, *capfd.readouterr())
+
+
+def load_script(path: Path) -> ModuleType:
+    """Import a script that is not part of a package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def save_pictures(folder: Path, count: int = 60, side: int = SIDE) -> Path:

@@ -1,7 +1,6 @@
 """The benchmark measures what it says, and says what it measured."""
 
 import contextlib
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from commands import load_script
 from tiny import CONFIG, B, T
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -250,12 +250,7 @@ def test_the_plan_compares_like_with_like(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def speed() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("speed", SPEED)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SPEED)
 
 
 def test_the_plain_code_is_asked_for_the_same_work(speed: ModuleType) -> None:

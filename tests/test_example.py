@@ -1,6 +1,5 @@
 """The paper in 100 lines is the same model as the package, on the same weights; the tour runs."""
 
-import importlib.util
 import sys
 import tokenize
 from copy import deepcopy
@@ -11,6 +10,7 @@ import nbformat
 import numpy
 import pytest
 import torch
+from commands import load_script
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
@@ -24,12 +24,7 @@ TOUR = PATH.with_name("tour.ipynb")
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_in_100_lines", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(PATH)
 
 
 @pytest.mark.parametrize("read_size", [None, 1, READ])
