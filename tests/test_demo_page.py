@@ -180,7 +180,7 @@ def test_the_page_asks_nothing_of_other_machines(server: Server) -> None:
         ("copy", ["grey", "file:///etc/passwd", True, 0, T], "the picture must be one of"),
         ("copy", ["colour", PAPER, False, 0, 0], "glimpses must be"),
         ("find", ["cluttered-8", PAPER, 33, 0], "pieces of clutter must be a whole number from 0"),
-        ("find", ["../../etc", PAPER, 8, 0], "the classifier must be one of cluttered-8, clutt"),
+        ("find", ["../../etc", PAPER, 8, 0], "the network must be one of cluttered-8, clutt"),
         ("view", [PAPER, 0, 0, 0, 99, 0, 5], "log stride must be a number from -4 to 1, got 99"),
         ("view", [PAPER, 0, 0, 0, 0, 0, 33], "N must be"),
     ],

@@ -3,11 +3,11 @@
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
@@ -16,12 +16,15 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
+from drawnet.classify import GlimpseClassifier
 from drawnet.data.lighthouse import lighthouse
 from drawnet.demo import Networks, answers, by_hand, controls, pictures
 from drawnet.demo.answers import Film
 from drawnet.demo.controls import Control
 from drawnet.demo.guard import MAX_BODY, Guard
 from drawnet.model import DRAW
+
+Network = TypeVar("Network", DRAW, GlimpseClassifier)
 
 WIDGETS = Path(__file__).parent / "widgets"
 WAITING = 16
@@ -60,169 +63,189 @@ N × N Gaussian filters on the photo, and each filter reads one number per colou
 ANOTHER_SEED = f"() => Math.floor(Math.random() * {int(controls.SEED.high)})"
 
 
+TURN: dict[str, Any] = {
+    "preprocess": False,
+    "trigger_mode": "always_last",
+    "concurrency_id": "turn",
+    "concurrency_limit": 1,
+}
+"""How functions are called. They check their values themselves, so there is no preprocessing. Of a
+burst of changes only the last counts. All calls take turns, because neither a processor nor
+matplotlib is made for several at once."""
+
+
 def build(networks: Networks) -> gr.Blocks:
     """Build the page, and connect its controls to the functions that they call.
 
     Args:
         networks: The networks to choose from; there may be no classifiers.
     """
-    models, classifiers, classes = networks
-    first_name, first = next(iter(models.items()))
-
-    def chosen(name: object) -> DRAW:
-        if not isinstance(name, str) or name not in models:
-            raise ValueError(f"the network must be one of {', '.join(models)}")
-        return models[name]
-
-    def watch(name: object, *values: object) -> dict[str, Any]:
-        return film(answers.draw(chosen(name), *values))
-
-    def copy(name: object, *values: object) -> tuple[dict[str, Any], dict[str, Any], str]:
-        done = answers.copy(chosen(name), *values, classes=classes[str(name)])
-        return film(done.film), still(done.nats), done.words
-
-    def look(*values: object) -> tuple[dict[str, Any], str]:
-        seen = by_hand.look(*values)
-        return still(seen.picture), seen.words
-
-    def find(name: object, *values: object) -> tuple[dict[str, Any], str]:
-        if not isinstance(name, str) or name not in classifiers:
-            raise ValueError(f"the classifier must be one of {', '.join(classifiers)}")
-        found = answers.search(classifiers[name], *values)
-        return film(found.film), found.words
-
-    def adjust(name: object) -> tuple[gr.Slider, gr.Slider, gr.Dropdown, gr.Checkbox]:
-        model = chosen(name)
-        length = min(model.config.glimpses, int(controls.GLIMPSES.high))
-        both = gr.Slider(value=length), gr.Slider(value=length)
-        return *both, gr.Dropdown(**choice(classes[str(name)])), gr.Checkbox(value=grey(model))
-
     page = gr.Blocks(title="drawnet", analytics_enabled=False)
     with page:
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
                 gr.Markdown(INTRO)
             with gr.Column(scale=0, min_width=260):
-                network = gr.Dropdown(list(models), label="Network")
-
+                network = gr.Dropdown(list(networks.models), label="Network")
         with gr.Tab("Watch it draw"):
-            gr.Markdown(WATCH)
-            with gr.Row():
-                with gr.Column(scale=1, min_width=280):
-                    seed = number(controls.SEED, "Seed")
-                    others = gr.Button("Draw others", variant="primary")
-                    count = slider(controls.COUNT, "How many")
-                    label = gr.Dropdown(label="Class", **choice(classes[first_name]))
-                    length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
-                    windows = gr.Checkbox(True, label="Show the windows")
-                    crisp = gr.Checkbox(
-                        False, label="Crisp", info="the same strokes, on a canvas with finer pixels"
-                    )
-                with gr.Column(scale=2):
-                    screen = player("watch")
-
+            watch_tab(page, network, networks)
         with gr.Tab("Draw a digit, or drop a picture"):
-            gr.Markdown(COPY)
-            with gr.Row():
-                with gr.Column(scale=1, min_width=300):
-                    paper = pad("paper", pictures.digit(13), pen=True)
-                    go = gr.Button("Read it and write it", variant="primary")
-                    is_digit = gr.Checkbox(
-                        grey(first),
-                        label="It is a digit",
-                        info="its ink is centred, as the network is used to; if not ticked, the "
-                        "picture is used as it is",
-                    )
-                    copy_length = slider(controls.GLIMPSES, "Glimpses", first.config.glimpses)
-                    copy_seed = number(controls.SEED, "Seed")
-                with gr.Column(scale=2):
-                    copy_screen = player("copy")
-                    words = gr.Markdown(elem_id="words")
-                    nats = player("nats")
-
-        with gr.Tab("Find it in clutter", visible=bool(classifiers)) as search:
-            gr.Markdown(FIND)
-            with gr.Row():
-                with gr.Column(scale=1, min_width=300):
-                    needle = pad("needle", pictures.digit(7), pen=True)
-                    hide = gr.Button("Hide it and find it", variant="primary")
-                    elsewhere = gr.Button("Hide it elsewhere")
-                    classifier = gr.Dropdown(list(classifiers), label="Classifier")
-                    clutter = slider(controls.CLUTTER, "Pieces of clutter")
-                    place = number(controls.SEED, "Seed of all places")
-                with gr.Column(scale=2):
-                    haystack = player("find", speed=2)
-                    found = gr.Markdown(elem_id="found")
-
+            copy_tab(page, network, networks)
+        with gr.Tab("Find it in clutter", visible=bool(networks.classifiers)) as tab:
+            find_tab(tab, networks.classifiers)
         with gr.Tab("The attention by hand"):
-            gr.Markdown(HAND)
-            view = player("view")
-            seen = gr.Markdown(elem_id="seen")
-            with gr.Row():
-                with gr.Column(scale=0, min_width=300):
-                    photo = pad("photo", lighthouse(), pen=False)
-                with gr.Column(min_width=280):
-                    x = slider(controls.CENTRE_X, "g̃_X: left and right")
-                    y = slider(controls.CENTRE_Y, "g̃_Y: up and down")
-                    size = slider(controls.SIZE, "N: how many filters along each side")
-                with gr.Column(min_width=280):
-                    width = slider(controls.WIDTH, "log σ²: how wide each filter is")
-                    stride = slider(controls.STRIDE, "log δ̃: how far apart they are")
-                    strength = slider(controls.INTENSITY, "log γ: how strongly they read")
-
-        # The functions check their values themselves, so there is no preprocessing. Of a burst of
-        # changes only the last counts. All calls take turns, because neither a processor nor
-        # matplotlib is made for several at once.
-        plain: dict[str, Any] = {
-            "preprocess": False,
-            "trigger_mode": "always_last",
-            "concurrency_id": "turn",
-            "concurrency_limit": 1,
-        }
-        samples: list[Any] = [seed, count, length, windows, crisp, label]
-        drawing: dict[str, Any] = {
-            "fn": answer(watch),
-            "inputs": [network, *samples],
-            "outputs": [screen],
-            "show_progress": "minimal",
-            **plain,
-        }
-        copying: dict[str, Any] = {
-            "fn": answer(copy),
-            "inputs": [network, paper, is_digit, copy_seed, copy_length],
-            "outputs": [copy_screen, nats, words],
-            "show_progress_on": copy_screen,
-            "show_progress": "minimal",
-            **plain,
-        }
-        finding: dict[str, Any] = {
-            "fn": answer(find),
-            "inputs": [classifier, needle, clutter, place],
-            "outputs": [haystack, found],
-            "show_progress": "minimal",
-            **plain,
-        }
-        window: list[Any] = [x, y, width, stride, strength, size]
-        looking: dict[str, Any] = {
-            "fn": answer(look),
-            "inputs": [photo, *window],
-            "outputs": [view, seen],
-            "show_progress": "hidden",
-            **plain,
-        }
-        gr.on([page.load, *(each.input for each in samples)], **drawing)
-        others.click(None, None, seed, js=ANOTHER_SEED).then(**drawing)
-        gr.on([page.load, go.click], **copying)
-        gr.on([page.load, *(each.input for each in (photo, *window))], **looking)
-        if classifiers:
-            settings = (classifier, clutter, place)
-            gr.on([search.select, hide.click, *(each.input for each in settings)], **finding)
-            elsewhere.click(None, None, place, js=ANOTHER_SEED).then(**finding)
-        adjusted = [length, copy_length, label, is_digit]
-        measured = network.input(answer(adjust), network, adjusted, **plain)
-        measured.then(**drawing).then(**copying)
+            hand_tab(page)
     page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
     return page
+
+
+def watch_tab(page: gr.Blocks, network: gr.Dropdown, networks: Networks) -> None:
+    """A network draws what it likes."""
+    models, _, classes = networks
+    first_name, first = next(iter(models.items()))
+
+    def watch(name: object, *values: object) -> dict[str, Any]:
+        return film(answers.draw(chosen(models, name), *values))
+
+    def adjust(name: object) -> tuple[gr.Slider, gr.Dropdown]:
+        model = chosen(models, name)
+        return gr.Slider(value=longest(model)), gr.Dropdown(**choice(classes[str(name)]))
+
+    gr.Markdown(WATCH)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            seed = number(controls.SEED, "Seed")
+            others = gr.Button("Draw others", variant="primary")
+            count = slider(controls.COUNT, "How many")
+            label = gr.Dropdown(label="Class", **choice(classes[first_name]))
+            length = slider(controls.GLIMPSES, "Glimpses", longest(first))
+            windows = gr.Checkbox(True, label="Show the windows")
+            crisp = gr.Checkbox(
+                False, label="Crisp", info="the same strokes, on a canvas with finer pixels"
+            )
+        with gr.Column(scale=2):
+            screen = player("watch")
+
+    settings: list[Any] = [seed, count, length, windows, crisp, label]
+    call: dict[str, Any] = {
+        "fn": answer(watch),
+        "inputs": [network, *settings],
+        "outputs": [screen],
+        "show_progress": "minimal",
+        **TURN,
+    }
+    gr.on([page.load, *(each.input for each in settings)], **call)
+    others.click(None, None, seed, js=ANOTHER_SEED).then(**call)
+    network.input(answer(adjust), network, [length, label], **TURN).then(**call)
+
+
+def copy_tab(page: gr.Blocks, network: gr.Dropdown, networks: Networks) -> None:
+    """A network copies a picture."""
+    models, _, classes = networks
+    first = next(iter(models.values()))
+
+    def copy(name: object, *values: object) -> tuple[dict[str, Any], dict[str, Any], str]:
+        done = answers.copy(chosen(models, name), *values, classes=classes[str(name)])
+        return film(done.film), still(done.nats), done.words
+
+    def adjust(name: object) -> tuple[gr.Slider, gr.Checkbox]:
+        model = chosen(models, name)
+        return gr.Slider(value=longest(model)), gr.Checkbox(value=grey(model))
+
+    gr.Markdown(COPY)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            paper = pad("paper", pictures.digit(13), pen=True)
+            go = gr.Button("Read it and write it", variant="primary")
+            is_digit = gr.Checkbox(
+                grey(first),
+                label="It is a digit",
+                info="its ink is centred, as the network is used to; if not ticked, the "
+                "picture is used as it is",
+            )
+            length = slider(controls.GLIMPSES, "Glimpses", longest(first))
+            seed = number(controls.SEED, "Seed")
+        with gr.Column(scale=2):
+            screen = player("copy")
+            words = gr.Markdown(elem_id="words")
+            nats = player("nats")
+
+    call: dict[str, Any] = {
+        "fn": answer(copy),
+        "inputs": [network, paper, is_digit, seed, length],
+        "outputs": [screen, nats, words],
+        "show_progress_on": screen,
+        "show_progress": "minimal",
+        **TURN,
+    }
+    gr.on([page.load, go.click], **call)
+    network.input(answer(adjust), network, [length, is_digit], **TURN).then(**call)
+
+
+def find_tab(tab: gr.Tab, classifiers: dict[str, GlimpseClassifier]) -> None:
+    """A classifier finds a digit in clutter."""
+
+    def find(name: object, *values: object) -> tuple[dict[str, Any], str]:
+        result = answers.search(chosen(classifiers, name), *values)
+        return film(result.film), result.words
+
+    gr.Markdown(FIND)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            needle = pad("needle", pictures.digit(7), pen=True)
+            hide = gr.Button("Hide it and find it", variant="primary")
+            elsewhere = gr.Button("Hide it elsewhere")
+            classifier = gr.Dropdown(list(classifiers), label="Classifier")
+            clutter = slider(controls.CLUTTER, "Pieces of clutter")
+            place = number(controls.SEED, "Seed of all places")
+        with gr.Column(scale=2):
+            haystack = player("find", speed=2)
+            found = gr.Markdown(elem_id="found")
+
+    call: dict[str, Any] = {
+        "fn": answer(find),
+        "inputs": [classifier, needle, clutter, place],
+        "outputs": [haystack, found],
+        "show_progress": "minimal",
+        **TURN,
+    }
+    if classifiers:
+        settings = (classifier, clutter, place)
+        gr.on([tab.select, hide.click, *(each.input for each in settings)], **call)
+        elsewhere.click(None, None, place, js=ANOTHER_SEED).then(**call)
+
+
+def hand_tab(page: gr.Blocks) -> None:
+    """A window is moved by hand."""
+
+    def look(*values: object) -> tuple[dict[str, Any], str]:
+        result = by_hand.look(*values)
+        return still(result.picture), result.words
+
+    gr.Markdown(HAND)
+    view = player("view")
+    seen = gr.Markdown(elem_id="seen")
+    with gr.Row():
+        with gr.Column(scale=0, min_width=300):
+            photo = pad("photo", lighthouse(), pen=False)
+        with gr.Column(min_width=280):
+            x = slider(controls.CENTRE_X, "g̃_X: left and right")
+            y = slider(controls.CENTRE_Y, "g̃_Y: up and down")
+            size = slider(controls.SIZE, "N: how many filters along each side")
+        with gr.Column(min_width=280):
+            width = slider(controls.WIDTH, "log σ²: how wide each filter is")
+            stride = slider(controls.STRIDE, "log δ̃: how far apart they are")
+            strength = slider(controls.INTENSITY, "log γ: how strongly they read")
+
+    window: list[Any] = [x, y, width, stride, strength, size]
+    gr.on(
+        [page.load, *(each.input for each in (photo, *window))],
+        answer(look),
+        [photo, *window],
+        [view, seen],
+        show_progress="hidden",
+        **TURN,
+    )
 
 
 def answer(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,6 +261,18 @@ def answer(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def chosen(networks: Mapping[str, Network], name: object) -> Network:
+    """The network with this name, which came from a browser."""
+    if not isinstance(name, str) or name not in networks:
+        raise ValueError(f"the network must be one of {', '.join(networks)}")
+    return networks[name]
+
+
+def longest(model: DRAW) -> int:
+    """How many glimpses the model has, or as many as can be chosen."""
+    return min(model.config.glimpses, int(controls.GLIMPSES.high))
+
+
 def grey(model: DRAW) -> bool:
     """Whether the model's images are grey, as digits are."""
     return model.config.image_shape[0] == 1
@@ -251,7 +286,7 @@ def choice(names: Sequence[str]) -> dict[str, Any]:
 
 
 def slider(control: Control, label: str, start: float | None = None) -> gr.Slider:
-    value = control.start if start is None else min(start, control.high)
+    value = control.start if start is None else start
     return gr.Slider(control.low, control.high, value, step=control.step, label=label)
 
 
