@@ -109,16 +109,17 @@ def test_without_an_animation_there_may_be_many(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * (T + 1) * SIDE**2 - 1)
+    monkeypatch.setattr("drawnet.cli.budget.FILM", 3 * (T + 1) * SIDE**2 - 1)
     options = ("--count", 3, "--scale", 1, "--out", tmp_path)
     refused = drawnet("generate", weights["WITH"], *options)
     assert "or no animation, by --format none" in refused.err
     answer = drawnet("generate", weights["WITH"], *options, "--format", "none")
     assert answer.out.splitlines() == [str(tmp_path / "generated.png")]
     assert [path.name for path in tmp_path.iterdir()] == ["generated.png"]
-    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * SIDE**2 - 1)
-    refused = drawnet("generate", weights["WITH"], *options, "--format", "none")
-    assert refused.err.endswith("draw fewer images or smaller ones\n")
+    monkeypatch.setattr("drawnet.cli.budget.PICTURE", 3 * SIDE**2 - 1)
+    for more in ((), ("--format", "none")):
+        refused = drawnet("generate", weights["WITH"], *options, *more)
+        assert refused.err.endswith("draw fewer images or smaller ones\n")
 
 
 def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
@@ -128,7 +129,7 @@ def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 4 * 7 * (T + 1) * SIDE**2)
+    monkeypatch.setattr("drawnet.cli.budget.FILM", 4 * 7 * (T + 1) * SIDE**2)
     for verb, more in (("generate", ()), ("reconstruct", ("--data-dir", pictures))):
         options = (weights["WITH"], "--count", 3, *more, "--out", tmp_path)
         assert drawnet(verb, *options).code == 0
@@ -137,7 +138,7 @@ def test_pictures_that_do_not_fit_are_smaller_if_nobody_says_how_large(
         assert picture.height < 3 * (2 * SIDE + 8)
     # There are not so many images.
     few = len(data.load("folder", "test", pictures, size=SIDE, channels=1))
-    monkeypatch.setattr("drawnet.cli.budget.BUDGET", 3 * few * (T + 1) * SIDE**2)
+    monkeypatch.setattr("drawnet.cli.budget.FILM", 3 * few * (T + 1) * SIDE**2)
     options = (weights["WITH"], "--data-dir", pictures, "--out", tmp_path)
     assert drawnet("reconstruct", *options, "--count", 1000).code == 0
 
@@ -653,12 +654,14 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["generate", "WITH", "--size", "8"], "--size must be at least 9"),
         (["generate", "WITHOUT", "--size", "90"], "writes without attention"),
         (["generate", "WITH", "--size", "90", "--scale", "2"], "not allowed with argument"),
-        (["generate", "WITH", "--size", "4096"], "megapixels in all its frames"),
+        (["generate", "WITH", "--size", "4096"], "a picture of at most 32 megapixels, got 256"),
+        (["generate", "WITH", "--size", "4096", "--format", "none"], "at most 32 megapixels"),
+        (["generate", "WITH", "--size", "1024", "--glimpses", "100"], "megapixels in all its fra"),
         (["generate", "WITH", "--glimpses", "0"], "--glimpses: must be 1 to 10000, got 0"),
         (["generate", "CLASSES", "--label", "c"], "--label must be one of a, b, got 'c'"),
         (["generate", "CLASSES", "--label", "0,2"], "--label must be one of a, b, got '2'"),
         (["generate", "WITH", "--label", "0"], "draws without labels, got --label 0"),
-        (["generate", "CLASSIFIER"], "got GlimpseClassifier, which is for classify and evaluate"),
+        (["generate", "CLASSIFIER"], "GlimpseClassifier, which is for classify, evaluate and"),
         (["complete", "WITH", "--mask", "middle"], "--mask must be left, right, top, bottom, "),
         (["complete", "WITH", "--mask", "pixels"], "--mask pixels:SHARE needs a number, got pix"),
         (["complete", "WITH", "--mask", "pixels:2"], "share must be from 0 to 1, got 2.0"),
@@ -704,7 +707,7 @@ def test_pictures_and_their_nats_as_they_are_sent(
         ),
         (["classify", "CLASSIFIER", "--image", "PICTURE", "--split", "valid"], "got --split too"),
         (["classify", "CLASSIFIER", "--data", "digits"], "digits has images of shape (1, 28, 28)"),
-        (["classify", "CLASSIFIER", "--count", "100", "--scale", "64"], "megapixels in all its"),
+        (["classify", "CLASSIFIER", "--count", "100", "--scale", "64"], "a picture of at most"),
         (["figure"], "the following arguments are required: FIGURE"),
         (["figure", "2"], "invalid choice: '2'"),
         (["figure", "1"], "the following arguments are required: weights"),

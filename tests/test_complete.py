@@ -58,6 +58,11 @@ def test_a_likelihood_may_know_no_bounds(fill: Literal["sample", "mean"]) -> Non
     assert (done.images <= 1).all()
 
 
+def test_of_no_images_there_are_no_completions() -> None:
+    known = torch.ones(C, H, W, dtype=torch.bool)
+    assert complete(tiny_model(), torch.zeros(0, C, H, W), known, n=2).images.shape[:2] == (0, 2)
+
+
 @pytest.mark.parametrize("y", [torch.tensor([1]), [0] * B])
 def test_labels_that_are_none(y: Any) -> None:
     with pytest.raises(ValueError, match=rf"y must be int64 labels \({B},\), got"):

@@ -1,5 +1,6 @@
 """Loading a set by its name, and what a batch is."""
 
+import gzip
 import hashlib
 from dataclasses import replace
 from functools import partial
@@ -79,6 +80,16 @@ def test_shown_it_says_in_one_line_what_it_is() -> None:
 def test_one_set_is_not_taken_for_another(data_dir: Path) -> None:
     with pytest.raises(DataError, match=r"expected the labels of kmnist, got those of mnist"):
         load("kmnist", "test", data_dir / "mnist")
+
+
+def test_a_set_that_is_not_known_is_not_taken_for_mnist(data_dir: Path, tmp_path: Path) -> None:
+    images, labels = (f"t10k-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+    (tmp_path / images).symlink_to(data_dir / "mnist" / images)
+    content = gzip.decompress((data_dir / "mnist" / labels).read_bytes())
+    (tmp_path / labels).write_bytes(content[:8] + content[:7:-1])
+    with pytest.raises(DataError, match=r"expected the labels of mnist, got those of another set"):
+        load("mnist", "test", tmp_path)
+    assert len(load("kmnist", "test", tmp_path)) == 10_000
 
 
 def test_a_given_folder_without_the_set_is_an_error_naming_the_places(tmp_path: Path) -> None:

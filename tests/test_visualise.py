@@ -392,6 +392,10 @@ def test_save_animation_refuses_what_it_cannot_save(tmp_path: Path, trace: Trace
         save_animation([], tmp_path / "drawing.gif")
     with pytest.raises(ValueError, match="fps must be > 0"):
         save_animation(frames, tmp_path / "drawing.gif", fps=0)
+    for form, most in (("gif", 65_535), ("webp", 16_383)):
+        long = Image.new("RGB", (2, most + 1))
+        with pytest.raises(ValueError, match=f"must be at most {most} pixels, got 2 x {most + 1}"):
+            save_animation([long], tmp_path / f"drawing.{form}")
     assert not list(tmp_path.iterdir())
 
 

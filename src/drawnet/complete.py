@@ -112,7 +112,7 @@ def complete(
         noise = torch.randn(size, generator=generator, dtype=x.dtype, device=x.device)
         drawn = model(images, y=many_y, noise=noise, record="last")
         weights = log_weight(many_x, drawn, many_known)
-        bounds.append(weights.view(len(x), -1).logsumexp(1) - math.log(n * chains))
+        bounds.append(weights.view(len(x), n * chains).logsumexp(1) - math.log(n * chains))
         if number < rounds:
             chosen = _by_weight(weights.view(-1, chains), chains, generator)
             filling = _filling(drawn, fill, generator)[chosen]

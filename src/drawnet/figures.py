@@ -1,7 +1,7 @@
 """The figures of the paper, by their numbers.
 
     figure      shows                                                       drawn by
-    1, 7, 10    the canvas after some of the glimpses, with write windows   `strip`
+    1, 7, 10    the canvas after some of the glimpses, with write windows   `visualise.strip`
     3           the attention grid, and what three windows see              `attention_grid`
     4           a patch of a picture and what it gives back                 `zoom`
     5           the glimpses of a classifier                                `glimpses`

@@ -7,8 +7,10 @@ if TYPE_CHECKING:
     from drawnet.classify import GlimpseClassifier
     from drawnet.model import DRAW
 
-BUDGET = 2**28
-"""The most pixels in all frames of an animation together; each takes three bytes."""
+PICTURE = 2**25
+"""The most pixels in a picture; while it is painted, each takes about 72 bytes."""
+FILM = 2**28
+"""The most pixels in all frames of an animation together; each is kept in three bytes."""
 CHAINS = 2**26
 """The most latents and canvas values in all chains of a completion; about eight times as many
 numbers are kept in memory."""
@@ -29,7 +31,7 @@ def scale_for(
         ValueError: If the pictures would not fit into memory.
     """
     scale = int(asked.scale or most)
-    while asked.scale is None and scale > 1 and _pixels(asked, model, images, scale) > BUDGET:
+    while asked.scale is None and scale > 1 and not _fits(*_pixels(asked, model, images, scale)):
         scale -= 1
     afford_pictures(asked, model, images, scale)
     return scale
@@ -39,17 +41,19 @@ def afford_pictures(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
 ) -> None:
     """Raise a `ValueError` if the pictures are likely to need more memory than there is."""
-    pixels, frames = _pixels(asked, model, images, scale), _frames(asked, model)
-    if pixels <= BUDGET:
+    pixels, frames = _pixels(asked, model, images, scale)
+    if _fits(pixels, frames):
         return
-    what, where, instead = "a picture of at most", "", "draw fewer images or smaller ones"
-    if frames > 1:
-        what, where = "an animation of at most", " in all its frames"
-        instead += ", or fewer glimpses"
-        if pixels / frames <= BUDGET:
-            instead += ", or no animation, by --format none"
+    instead = "draw fewer images or smaller ones"
+    if pixels > PICTURE:
+        raise ValueError(
+            f"expected a picture of at most {PICTURE >> 20} megapixels, got {pixels / 2**20:.0f}: "
+            f"{instead}"
+        )
     raise ValueError(
-        f"expected {what} {BUDGET >> 20} megapixels{where}, got {pixels / 2**20:.0f}: {instead}"
+        f"expected an animation of at most {FILM >> 20} megapixels in all its frames, got "
+        f"{pixels * frames / 2**20:.0f}: {instead}, or fewer glimpses, or no animation, by "
+        "--format none"
     )
 
 
@@ -64,11 +68,12 @@ def afford_chains(chains: int, model: "DRAW") -> None:
 
 def _pixels(
     asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
-) -> float:
-    """The number of pixels in all frames together."""
+) -> tuple[float, int]:
+    """The number of pixels in a frame, and the number of frames."""
     _, height, width = model.config.image_shape
-    return _frames(asked, model) * images * (height * scale) * (width * scale)
+    frames = 1 if asked.format == "none" else model.config.glimpses + 1
+    return images * (height * scale) * (width * scale), frames
 
 
-def _frames(asked: argparse.Namespace, model: "DRAW | GlimpseClassifier") -> int:
-    return 1 if asked.format == "none" else model.config.glimpses + 1
+def _fits(pixels: float, frames: int) -> bool:
+    return pixels <= PICTURE and pixels * frames <= FILM

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Network = TypeVar("Network", bound=Pretrained)
 
 USED_BY = {
-    "DRAW": "which is for generate, reconstruct, complete, explore and evaluate",
-    "GlimpseClassifier": "which is for classify and evaluate",
+    "DRAW": "which is for generate, reconstruct, complete, explore, evaluate and most figures",
+    "GlimpseClassifier": "which is for classify, evaluate and figure 5",
     "ConvNet": "which is for evaluate",
 }
 UNKNOWN = "a custom network, which is for Python only"
@@ -183,14 +183,13 @@ def own_image(asked: argparse.Namespace, image_shape: tuple[int, int, int]) -> "
 
 def picture(path: Path, image_shape: tuple[int, int, int]) -> "torch.Tensor":
     """The middle of the picture in a file, scaled to the shape of an image, in [0, 1]."""
-    import torch
     from PIL import Image, ImageOps
 
-    from drawnet.data.pictures import planes
+    from drawnet.data.pictures import to_tensor
 
     channels, height, width = image_shape
     fit = ImageOps.fit(opened(path, channels), (width, height), Image.Resampling.BOX)
-    return torch.from_numpy(planes(fit).copy()).to(torch.get_default_dtype()) / 255
+    return to_tensor(fit)
 
 
 def opened(path: Path, channels: int) -> "Image.Image":

@@ -196,7 +196,7 @@ def _add(
     aliases: Sequence[str] = (),
 ) -> Plain:
     each = add_kind(kinds, name, what, draw, aliases)
-    add_figure_file(each, f"out/figure-{name}.png")
+    add_figure_file(each, "out/figure-FIGURE.png" if aliases else f"out/figure-{name}.png")
     return each
 
 
@@ -220,11 +220,9 @@ def _add_samples(parser: Plain) -> None:
 
 def _photo(asked: argparse.Namespace) -> "torch.Tensor":
     """The picture asked for, ``(3, H, W)`` in [0, 1]."""
-    import torch
-
     from drawnet.data.lighthouse import lighthouse
-    from drawnet.data.pictures import planes
+    from drawnet.data.pictures import to_tensor
 
     photo = lighthouse() if asked.image is None else opened(asked.image, channels=3)
     photo.thumbnail((PHOTO, PHOTO))
-    return torch.from_numpy(planes(photo).copy()).to(torch.get_default_dtype()) / 255
+    return to_tensor(photo)

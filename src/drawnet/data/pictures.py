@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from drawnet.data.images import DataError
 
@@ -66,3 +68,8 @@ def planes(image: Image.Image) -> np.ndarray:
     """The (C, H, W) bytes of a picture in mode L or RGB."""
     array = np.asarray(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """The (C, H, W) values in [0, 1] of a picture in mode L or RGB, in torch's default type."""
+    return torch.from_numpy(planes(image).copy()).to(torch.get_default_dtype()) / 255

@@ -112,8 +112,8 @@ class Batches:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of the next step, and the number of processes."""
-        return {"position": self.position, "world_size": self.world_size}
+        """The number of the next step."""
+        return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state, which may come from another number of processes."""

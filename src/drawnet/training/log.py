@@ -171,9 +171,13 @@ class Log(Callback):
         record(trainer, values, module)
         self.shown = {
             "nats": f"{values['loss']:.2f}",
-            module.task.beside: f"{beside / finite:.2f}",
+            module.task.beside: _short(module.task.beside, beside / finite),
             "images/s": f"{rate:.0f}",
         }
+
+
+def _short(name: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if name == "error" else f"{value:.2f}"
 
 
 class Bar(RichProgressBar):

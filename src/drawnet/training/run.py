@@ -126,7 +126,7 @@ def train(
         _foresee(recipe, steps, begun.step if begun else 0)
     kind = network or network_of(recipe.model)
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
-    # The files of all other sets have a known sha256.
+    # All other sets are published ones, and never change.
     found = sha256_of_images(images) if given is None and train_images.name == "folder" else None
     origin: Origin = {
         "network": kind.__name__,

@@ -19,6 +19,8 @@ from drawnet.model import Trace
 from drawnet.visualise import paint
 
 _FORMATS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
+_LONGEST = {"GIF": 65_535, "WEBP": 16_383}
+"""The longest side of a picture in these formats, in pixels."""
 
 
 def animate(
@@ -172,6 +174,11 @@ def save_animation(
         fps: Frames per second, > 0. Browsers slow down a GIF of more than 50.
         loop: How many times it plays; 0 means for ever.
         hold: How many seconds the last frame stays.
+
+    Raises:
+        ValueError: If there is no frame, or a number or the suffix is not one of those above, or
+            the frames are too large for a GIF (65,535 pixels a side) or WebP (16,383).
+        OSError: If the file cannot be written.
     """
     path = Path(path)
     form = _FORMATS.get(path.suffix.lower())
@@ -179,6 +186,12 @@ def save_animation(
         raise ValueError(f"path must end in .gif, .apng, .png or .webp, got {path.name!r}")
     if not frames:
         raise ValueError("frames must hold at least one picture, got none")
+    if form in _LONGEST and max(frames[0].size) > _LONGEST[form]:
+        width, height = frames[0].size
+        raise ValueError(
+            f"a side of a {form} must be at most {_LONGEST[form]} pixels, got {width} x {height}: "
+            "save an APNG instead"
+        )
     if fps <= 0 or loop < 0 or hold < 0:
         raise ValueError(f"fps must be > 0, loop and hold >= 0, got {fps}, {loop} and {hold}")
     duration = [round(1000 / fps)] * (len(frames) - 1) + [round(1000 * max(hold, 1 / fps))]

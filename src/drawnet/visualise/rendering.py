@@ -28,8 +28,9 @@ from drawnet.visualise.paint import check_complete
 def render(trace: Trace, scale: float) -> Float[Tensor, "batch planes tall wide"]:
     """The last canvas of every image, at `scale` times its size.
 
-    At scale 1 it is the canvas of the model. The learned start has no strokes, so it is enlarged
-    by bilinear interpolation.
+    At scale 1 it is the canvas of the model, if each of its steps adds a stroke to the canvas and
+    changes nothing else there; a network of your own may do otherwise. The learned start has no
+    strokes, so it is enlarged by bilinear interpolation.
 
     Args:
         trace: What a model with write attention did, generated or reconstructed.
