@@ -80,6 +80,9 @@ class Training(LightningModule):
     def on_fit_start(self) -> None:
         """Move the sums and the teachers to the device, and choose how it computes."""
         self.tally, self.streak = self.tally.to(self.device), self.streak.to(self.device)
+        # Or the compiler splits the step where it would hand gradients to other processes. But they
+        # are complete only at the end of the chain.
+        torch._dynamo.config.optimize_ddp = False
         settings = self.recipe.trainer
         choose = partial(
             accelerate,
