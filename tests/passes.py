@@ -29,9 +29,10 @@ def step(function: Callable[..., Tensor], model: torch.nn.Module, *args: Any) ->
 
 
 def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest relative error of any of the tensors, each measured by its norm."""
+    """The largest relative error of any of the tensors, each measured by its norm, or NaN."""
     assert found.keys() == expected.keys()
-    return max(
-        float((found[name].cpu() - tensor.cpu()).norm() / tensor.norm().clamp(min=1e-9))
+    errors = [
+        (found[name].cpu() - tensor.cpu()).norm() / tensor.cpu().norm().clamp(min=1e-9)
         for name, tensor in expected.items()
-    )
+    ]
+    return float(torch.stack(errors).max())

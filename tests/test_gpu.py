@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -166,6 +167,7 @@ def test_recordings_that_are_not_needed_leave_the_memory() -> None:
 
     step(recorded, model, x, eps)
     others = recordings() - 2  # forward and backward
+    assert others >= 0
     for glimpses in (1, 2, T):
         step(recorded, model, x, eps[:glimpses])
         assert recordings() == others + 2
@@ -213,13 +215,19 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
-def test_a_training_of_recorded_steps_is_the_same_training(tmp_path: Path, strategy: str) -> None:
+def test_a_training_of_recorded_steps_is_the_same_training(
+    tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a longer chain on the way, and steps that are not finite."""
+    record = Mock(wraps=torch.cuda.make_graphed_callables)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
     recipe = replace(GPU, trainer=replace(GPU.trainer, strategy=strategy))
     recipe = replace(recipe, optim=replace(GPU.optim, free_bits=0.1, kl_warmup_epochs=1.0))
     plain = replace(PLAIN, optim=recipe.optim)
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
+    assert not record.called
     run(tmp_path / "graphs", Spy(nan=range(4, 6)), recipe)
+    assert record.call_count == len(GPU.optim.glimpse_schedule)
     tally = final_state(tmp_path / "plain")["drawnet"]["tally"]
     assert tally[..., -1] == EPOCHS * STEPS_PER_EPOCH - 2
     assert_same_training(tmp_path / "graphs", tmp_path / "plain")

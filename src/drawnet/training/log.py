@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
@@ -16,7 +17,11 @@ from drawnet.disk import cannot_save, write_atomically
 from drawnet.training.module import Training
 
 EVERY = 50
-"""Steps between two rows of the log; only then are numbers copied from the device."""
+"""Steps between two rows of the log."""
+
+LOOK = 10
+"""Steps between two looks at numbers that only the device, or another process, knows. Each waits
+until the device has done all steps so far."""
 
 COLUMNS = (
     "step",
@@ -135,6 +140,8 @@ class Log(Callback):
                 module.tally, reduce_op="mean"
             ).tolist()
             module.tally.zero_()
+        if module.device.type == "cuda" and trainer.global_step % LOOK == 0:
+            torch.cuda.synchronize(module.device)  # `Watch` would wait, but nobody would count it
         self._seconds += time.perf_counter() - self._began
         if due:
             self._log(trainer, module, loss, beside, norm, finite)

@@ -147,6 +147,10 @@ def train(
         shows = sys.stderr.isatty() if bar is None else bar
         trainer = _trainer(recipe, steps, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
+        if device.type == "cuda":
+            # Lightning asks torch for the precision of products, and cannot once `route_to_onednn`
+            # has been called.
+            torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[attr-defined]
         watch.images = valid_images.to(device)
         batches = Batches(
             train_images.to(device),

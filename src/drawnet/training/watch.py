@@ -16,16 +16,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from drawnet import weights
 from drawnet.data import Images
 from drawnet.training import checkpoint
-from drawnet.training.log import record
+from drawnet.training.log import LOOK, record
 from drawnet.training.module import Training
 from drawnet.training.run_folder import RunFolder
 from drawnet.training.validate import Validation, validate
 
 MOST_SKIPPED = 10
 """How many steps in a row that are not finite end the training."""
-
-EVERY = 10
-"""Steps between two checks of what only the device, or another process, knows."""
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +152,7 @@ class Watch(Callback):
     ) -> tuple[bool, int, bool]:
         """Whether to give up, which signal came, and whether to save; alike on all processes."""
         due = time.monotonic() - self._saved_at > 60 * module.recipe.trainer.checkpoint_minutes
-        if step % EVERY and not now:
+        if step % LOOK and not now:
             alone = trainer.world_size == 1
             return (False, self._signal, due) if alone else (False, 0, False)
         diverged = bool(module.streak[1] >= MOST_SKIPPED)
