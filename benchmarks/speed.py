@@ -6,11 +6,10 @@ The plain code that it compares with is `examples/draw_in_100_lines.py`, unchang
 """
 
 import argparse
-import importlib.util
 import inspect
+import runpy
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -20,19 +19,9 @@ from drawnet.benchmark.cases import Call
 EXAMPLE = Path(__file__).parents[1] / "examples" / "draw_in_100_lines.py"
 
 
-def load(path: Path) -> ModuleType:
-    """Import a module that is not part of a package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def plain(case: Case) -> Call:
     """Prepare a case with the plain code."""
-    network = load(EXAMPLE).DRAW
+    network = runpy.run_path(str(EXAMPLE))["DRAW"]
     known = inspect.signature(network).parameters
     sizes = {name: value for name, value in vars(case.config).items() if name in known}
     model = network(**sizes).to(case.device)
