@@ -75,6 +75,16 @@ def test_with_nothing_hidden_there_is_nothing_to_do() -> None:
     assert torch.equal(done.images, x[:, None].expand(-1, N, -1, -1, -1))
 
 
+@pytest.mark.parametrize("value", [torch.nan, 2.0])
+def test_known_pixels_must_have_values(value: float) -> None:
+    x = images()
+    x[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"x must have values in \[0, 1\], got .* to (nan|2)"):
+        complete(tiny_model(), x, torch.tensor(True))
+    with pytest.raises(ValueError, match=r"x must be a tensor .* got list"):
+        complete(tiny_model(), x.tolist(), torch.tensor(True))
+
+
 @pytest.mark.parametrize("other", [0.0, 0.5, torch.nan])
 @pytest.mark.parametrize("fill", ["sample", "mean", None])
 @pytest.mark.parametrize("changes", KINDS)

@@ -30,6 +30,14 @@ def test_sizes_out_of_range(changes: dict[str, Any], message: str) -> None:
         DRAWConfig(**changes)
 
 
+def test_a_default_of_ones_own_does_not_change_the_range() -> None:
+    @dataclass(frozen=True)
+    class Own(DRAWConfig):
+        classes: int = 10
+
+    assert Own(classes=0).classes == 0
+
+
 def test_fields_of_ones_own_are_no_sizes() -> None:
     @dataclass(frozen=True)
     class Own(DRAWConfig):

@@ -15,7 +15,7 @@ from drawnet import DRAW, objective
 from drawnet.classify import GlimpseClassifier, nll, wrong
 from drawnet.complete import complete
 from drawnet.config import ClassifierConfig
-from drawnet.explore import interpolate, likeliest_labels, redraw, transmit, unroll
+from drawnet.explore import interpolate, likeliest_labels, noise_of, redraw, transmit
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -67,7 +67,7 @@ def test_drawing(changes: dict[str, Any]) -> None:
 def test_walks_through_the_latents(changes: dict[str, Any]) -> None:
     model, x, y = elsewhere(changes)
     trace = model(x, y=y)
-    assert unroll(trace).is_meta
+    assert noise_of(trace).is_meta
     assert redraw(model, trace, 2, n=2).mean.is_meta
     assert transmit(model, trace, [0, T]).pictures.is_meta
     assert interpolate(model, x[0], x[1], y=None if y is None else y[:2]).mean.is_meta

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from drawnet.explore import interpolate, redraw, transmit, unroll
+from drawnet.explore import interpolate, noise_of, redraw, transmit
 from drawnet.model import DRAW, DRAWConfig
 from drawnet.objective import kl
 
@@ -31,15 +31,15 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_an_unrolled_chain_redraws_its_image(model: DRAW, x: Tensor) -> None:
+def test_the_noise_of_a_trace_redraws_its_image(model: DRAW, x: Tensor) -> None:
     trace = model(x)
-    again = model.generate(B, noise=unroll(trace))
+    again = model.generate(B, noise=noise_of(trace))
     torch.testing.assert_close(again.canvas, trace.canvas)
 
 
-def test_unrolling_what_was_generated_gives_its_noise(model: DRAW) -> None:
+def test_the_noise_of_what_was_generated_is_its_noise(model: DRAW) -> None:
     noise = torch.randn(T, B, Z)
-    torch.testing.assert_close(unroll(model.generate(B, noise=noise)), noise)
+    torch.testing.assert_close(noise_of(model.generate(B, noise=noise)), noise)
 
 
 def test_a_way_goes_from_one_image_to_the_other(model: DRAW, x: Tensor) -> None:
@@ -50,7 +50,7 @@ def test_a_way_goes_from_one_image_to_the_other(model: DRAW, x: Tensor) -> None:
 
 
 def test_a_way_follows_the_great_circle(model: DRAW, x: Tensor) -> None:
-    chain = unroll(interpolate(model, x[0], x[1], steps=5)).transpose(0, 1).flatten(1)
+    chain = noise_of(interpolate(model, x[0], x[1], steps=5)).transpose(0, 1).flatten(1)
     turns = torch.nn.functional.cosine_similarity(chain[1:], chain[:-1]).acos()
     first, last = chain[[0, -1]].norm(dim=1).tolist()
     assert min(first, last) - 1e-6 < chain[2].norm().item() < max(first, last) + 1e-6
@@ -104,7 +104,7 @@ def test_what_is_sent_costs_its_divergences_and_shows_in_the_end(model: DRAW, x:
 def test_the_receiver_draws_the_rest_once(model: DRAW, x: Tensor) -> None:
     trace = model(x)
     noise = torch.randn(T, B, Z, generator=seeded())
-    noise[:4] = unroll(trace)[:4]
+    noise[:4] = noise_of(trace)[:4]
     sent = transmit(model, trace, [0, 4], generator=seeded())
     torch.testing.assert_close(sent.pictures[1], model.generate(B, noise=noise).mean)
 
@@ -118,3 +118,7 @@ def test_numbers_out_of_range_are_refused(model: DRAW, x: Tensor) -> None:
             transmit(model, trace, [1, keep])
     with pytest.raises(ValueError, match="steps must be >= 2, got 1"):
         interpolate(model, x[0], x[1], steps=1)
+    with pytest.raises(ValueError, match="start and end must have the same shape"):
+        interpolate(model, x[0], x[1, :1])
+    with pytest.raises(ValueError, match="n must be >= 1, got 0"):
+        redraw(model, trace, 1, n=0)

@@ -224,6 +224,24 @@ def test_rounded_products_give_nearly_the_same_gradient() -> None:
     assert 0 < worst({"": rounded["elbo"]}, {"": exact["elbo"]}) < 1e-3
 
 
+@pytest.mark.parametrize("network", ["DRAW", "Twice"])
+def test_rounded_products_refuse_second_derivatives(network: str) -> None:
+    """Which would lack terms, since the rounded weight is a constant to torch."""
+    torch.manual_seed(0)
+    model, weights = {"DRAW": DRAW, "Twice": Twice}[network](CONFIG), ["mu.weight", "h_dec"]
+    named = dict(model.named_parameters())
+    for precision in (None, torch.float64):
+        model.precision = precision
+        loss = elbo(images(), model(images(), noise=noise())).mean()
+        wanted = [named[name] for name in weights]
+        if precision is None:
+            first = torch.autograd.grad(loss, wanted, create_graph=True)
+            assert all(grad.requires_grad for grad in first)
+        else:
+            with pytest.raises(RuntimeError, match="lower precision have no second derivatives"):
+                torch.autograd.grad(loss, wanted, create_graph=True)
+
+
 class Twice(DRAW):
     """Uses each of its products twice at a glimpse."""
 

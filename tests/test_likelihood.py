@@ -169,5 +169,5 @@ def test_a_new_network_knows_nothing_and_pays_about_eight_bits(changes: dict[str
 
 
 def test_a_canvas_of_another_likelihood_is_refused() -> None:
-    with pytest.raises(ValueError, match="size"):
+    with pytest.raises(ValueError, match="canvas must be"):
         log_likelihood(levels(), some_canvas(Logistic()))

@@ -71,8 +71,14 @@ def test_a_canvas_of_other_images_is_refused(
     likelihood: likelihoods.Likelihood, shape: tuple[int, ...]
 ) -> None:
     canvas = torch.zeros(B, likelihood.planes * C, H, W)
-    with pytest.raises(ValueError, match=r"torch.Size|a canvas of as many images"):
+    with pytest.raises(ValueError, match="canvas must be"):
         log_likelihood(torch.zeros(shape), canvas, likelihood)
+
+
+@pytest.mark.parametrize("shape", [(1, 2 * C, H, W), (B, 2 * C, 1, 1), (B, C, H, W)])
+def test_a_canvas_does_not_broadcast(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="canvas must be"):
+        log_likelihood(images(), torch.zeros(shape), likelihoods.Logistic())
 
 
 def test_a_blank_canvas_costs_a_bit_a_pixel() -> None:
@@ -254,8 +260,20 @@ def test_the_importance_weighted_bound_replays() -> None:
     model, x = tiny_model(), images()
     one, again = (importance_weighted_bound(model, x, 3, seeded(5)) for _ in range(2))
     assert one.shape == (B,)
-    assert not one.requires_grad
     assert torch.equal(one, again)
+
+
+def test_the_gradient_of_an_importance_weighted_bound() -> None:
+    """It is that of log w_k averaged in proportion to w_k (Burda et al., 2016), however split."""
+    model, x, samples = tiny_model(), images(), 3
+    importance_weighted_bound(model, x, samples, seeded(5), chunk=B).sum().backward()
+    gradient = [parameter.grad for parameter in model.parameters()]
+    generator = seeded(5)
+    log_w = torch.stack([log_weight(x, model(x, generator=generator)) for _ in range(samples)])
+    expected = torch.autograd.grad(
+        (log_w.softmax(0).detach() * log_w).sum(), list(model.parameters())
+    )
+    torch.testing.assert_close(gradient, list(expected))
 
 
 def test_one_sample_at_least() -> None:
@@ -263,6 +281,8 @@ def test_one_sample_at_least() -> None:
         importance_weighted_bound(tiny_model(), images(), 0)
     with pytest.raises(ValueError, match="x must hold at least one image, got none"):
         importance_weighted_bound(tiny_model(), images()[:0], 1)
+    with pytest.raises(ValueError, match="chunk must be >= 1, got 0"):
+        importance_weighted_bound(tiny_model(), images(), 1, chunk=0)
 
 
 def test_far_away_latents_do_not_overflow_the_weights() -> None:

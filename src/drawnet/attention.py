@@ -59,6 +59,10 @@ class Window(NamedTuple):
         """The windows of glimpse t of a trace, counted from 0."""
         return Window(*(number[t] for number in self))
 
+    def to(self, target: torch.device | str | torch.dtype) -> "Window":
+        """The windows on another device or of another type."""
+        return Window(*(number.to(target) for number in self))
+
 
 def window(params: Float[Tensor, "*batch 5"], size: int, height: int, width: int) -> Window:
     """Decode the five numbers that a network emits into a window, equations (21) to (24).
@@ -109,7 +113,7 @@ def params(window: Window, size: int, height: int, width: int) -> Float[Tensor, 
     Use them as the bias of a network's last layer to make this window its first one.
 
     Args:
-        window: Where the grid lies, in pixels from 0.
+        window: Where the grid lies, in pixels from 0; delta, sigma and gamma must be > 0.
         size: N, as for `window`.
         height: As for `window`.
         width: As for `window`.
@@ -144,7 +148,7 @@ def middle(delta: float, height: int, width: int, gamma: float = 1.0) -> Window:
         gamma: Intensity, > 0.
 
     Returns:
-        Five tensors without dimensions.
+        Five tensors without dimensions, on torch's default device; `Window.to` moves them.
     """
     return Window(*torch.tensor([(height - 1) / 2, (width - 1) / 2, delta, delta / 2, gamma]))
 

@@ -12,8 +12,16 @@ SLACK = 1e-4
 """How far outside [0, 1] rounding may put a number."""
 
 
-def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+def check_images(
+    x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtype, *, nan: bool = True
+) -> None:
     """Refuse all but images ``(B, *image_shape)`` of the given type, with values in [0, 1].
+
+    Args:
+        x: The images.
+        image_shape: (C, H, W).
+        dtype: Their type.
+        nan: Whether NaN may pass. Training skips a batch with it.
 
     Raises:
         ValueError: Saying what was expected and what came.
@@ -27,7 +35,7 @@ def check_images(x: Tensor, image_shape: tuple[int, int, int], dtype: torch.dtyp
         raise ValueError(f"x must be of type {dtype}, as the network is, got {x.dtype}")
     if _can_look(x):
         low, high = (end.item() for end in x.aminmax())
-        if low < -SLACK or high > 1 + SLACK:  # NaN is not refused: training skips it
+        if low < -SLACK or high > 1 + SLACK or (low != low and not nan):
             raise ValueError(f"x must have values in [0, 1], got {low:g} to {high:g}")
 
 

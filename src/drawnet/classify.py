@@ -283,7 +283,7 @@ def evaluate_classifier(
     Args:
         model: The network.
         images: The set, with labels, on the device of the network.
-        batch_size: Images at a time, >= 1. The result does not depend on it.
+        batch_size: Images at a time, >= 1; never more than 500. The result does not depend on it.
         seed: Seed of whatever is random about the images.
         progress: Called with "images", the number done, and the total.
 

@@ -86,19 +86,22 @@ def complete(
         progress: Called with "rounds", the number done, and the total.
 
     Raises:
-        ValueError: If a number is less than 1, or ``x`` or ``known`` has the wrong type or shape.
+        ValueError: If a number is less than 1, ``fill`` is none of these, ``x`` or ``known`` has
+            the wrong type or shape, known pixels have values outside [0, 1] or NaN (checked on a
+            CPU only), or the labels do not suit the network.
     """
     for name, number in (("n", n), ("rounds", rounds), ("chains", chains)):
         if number < 1:
             raise ValueError(f"{name} must be >= 1, got {number}")
     if fill not in ("sample", "mean", None):
         raise ValueError(f"fill must be sample, mean or None, got {fill!r}")
-    unseen = x.new_zeros(()).expand(x.shape)  # the values of hidden pixels do not matter
-    check_images(unseen, model.config.image_shape, model.canvas.dtype)
+    shape, dtype = model.config.image_shape, model.canvas.dtype
+    check_images(torch.zeros_like(x) if isinstance(x, Tensor) else x, shape, dtype)
     if y is not None and model.config.classes:
         check_labels(y, len(x), model.config.classes)
     known = _like(known, x)
-    x = torch.where(known, x, 0)
+    x = torch.where(known, x, 0)  # the values of hidden pixels do not matter
+    check_images(x, shape, dtype, nan=False)
     many_x, many_known = (each.repeat_interleave(n * chains, 0) for each in (x, known))
     many_y = None if y is None else y.repeat_interleave(n * chains)
 

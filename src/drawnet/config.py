@@ -1,14 +1,16 @@
 """The sizes of a network. Importing this module does not import torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+MOST_GLIMPSES = 10_000
 _MOST = {
     "channels": 64,
     "height": 4096,
     "width": 4096,
-    "glimpses": 10_000,
+    "glimpses": MOST_GLIMPSES,
     "read_size": 1024,
     "write_size": 1024,
     "components": 100,
@@ -53,7 +55,7 @@ class DRAWConfig:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check(self, may_be_zero=("classes",))
         if self.likelihood == "bernoulli" and self.components != 1:
             raise ValueError(f"components must be 1 for bernoulli, got {self.components}")
 
@@ -138,7 +140,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return kind is Any or isinstance(value, kind)
 
 
-def _check(config: Any) -> None:
+def _check(config: Any, may_be_zero: Sequence[str] = ()) -> None:
     """Refuse a configuration with a value of the wrong type or out of range."""
     if not _fits(config.image_shape, tuple[int, int, int]):
         raise ValueError(f"image_shape must be (C, H, W), got {config.image_shape!r}")
@@ -149,7 +151,6 @@ def _check(config: Any) -> None:
     ours = next(kind for kind in type(config).__mro__ if kind.__module__ == __name__)
     named = {field.name: getattr(config, field.name) for field in fields(ours)}
     sizes |= {name: size for name, size in named.items() if isinstance(size, int)}
-    may_be_zero = {field.name for field in fields(config) if field.default == 0}
     for name, size in sizes.items():
         most = _MOST.get(name, 65_536)
         least = 0 if name in may_be_zero else 1

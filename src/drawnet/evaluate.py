@@ -73,8 +73,9 @@ def evaluate(
     Args:
         model: The network, on the device to run on.
         images: The set, on the same device.
-        batch_size: Images at a time, >= 1. The noise of the latents depends on it, the images
-            do not.
+        batch_size: Images at a time, >= 1; never more than 500. The noise of the latents depends
+            on it, the images do not. The importance-weighted bound has its own number of chains at
+            a time.
         samples: K of the importance-weighted bound; with 1 it is left out.
         glimpses: Length of the chain; by default the model's own.
         seed: Seed of the latents, and of whatever is random about the images.

@@ -1,9 +1,10 @@
 """Walk through the latents: from one image to another, and from a few latents to many drawings.
 
 A drawing is determined by a chain of standard normal numbers, one vector per glimpse: z_t itself if
-the prior is N(0, I), or (z_t - prior mean) / prior sigma if it is learned. `unroll` finds the chain
-that redraws a given image, and `DRAW.generate` draws any chain. So to change a drawing, change its
-chain: mix it with another (`interpolate`) or keep only its beginning (`redraw`, `transmit`).
+the prior is N(0, I), or (z_t - prior mean) / prior sigma if it is learned. `noise_of` finds the
+chain that redraws a given image, and `DRAW.generate` draws any chain. So to change a drawing,
+change its chain: mix it with another (`interpolate`) or keep only its beginning (`redraw`,
+`transmit`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from drawnet.model import DRAW, Trace
 from drawnet.objective import elbo, kl
 
 
-def unroll(trace: Trace) -> Float[Tensor, "glimpses batch z"]:
+def noise_of(trace: Trace) -> Float[Tensor, "glimpses batch z"]:
     """The standard normal numbers behind a trace: ``model.generate(B, noise=...)`` redraws it."""
     if trace.prior_mu is None or trace.prior_log_sigma is None:
         return trace.z
@@ -37,8 +38,8 @@ def interpolate(
     """Drawings on the way from one image to another.
 
     The chain of each image comes from the means of Q. The chains between them lie on the great
-    circle from one to the other. A straight line would pass through chains of smaller norm than
-    the prior gives, and these make dull drawings.
+    circle from one to the other: this is spherical interpolation, or slerp. A straight line would
+    pass through chains of smaller norm than the prior gives, and these make dull drawings.
 
     Args:
         model: The model that draws.
@@ -50,13 +51,19 @@ def interpolate(
 
     Returns:
         The trace of a batch of ``steps`` drawings.
+
+    Raises:
+        ValueError: If ``steps`` is less than 2, or the images or labels do not suit the network.
     """
     if steps < 2:
         raise ValueError(f"steps must be >= 2, got {steps}")
+    if start.shape != end.shape:
+        shapes = f"{tuple(start.shape)} and {tuple(end.shape)}"
+        raise ValueError(f"start and end must have the same shape, got {shapes}")
     config = model.config
     pair = torch.stack([start, end])
     trace = model(pair, y=y, noise=pair.new_zeros(config.glimpses, 2, config.z_size))
-    mean = unroll(trace)
+    mean = noise_of(trace)
     one, other = mean[:, :1], mean[:, 1:]
     cosine = cosine_similarity(one.flatten(), other.flatten(), dim=0)
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
@@ -77,13 +84,18 @@ def redraw(
         trace: What it drew, with T glimpses.
         keep: How many glimpses to keep, from 0 to T. The latents of the others are sampled afresh
             from the prior.
-        n: How many drawings to make of each.
+        n: How many drawings to make of each, >= 1.
         generator: Source of the fresh latents.
 
     Returns:
         The trace of B * n drawings: drawing j of image i is number ``i * n + j``.
+
+    Raises:
+        ValueError: If ``keep`` or ``n`` is out of its range.
     """
-    chain = unroll(trace).repeat_interleave(n, dim=1)
+    if n < 1:
+        raise ValueError(f"n must be >= 1, got {n}")
+    chain = noise_of(trace).repeat_interleave(n, dim=1)
     _check_keep(keep, len(chain))
     y = None if trace.y is None else trace.y.repeat_interleave(n)
     return model.generate(chain.shape[1], y=y, noise=_begin(chain, _fresh(chain, generator), keep))
@@ -115,11 +127,15 @@ def transmit(
 
     Args:
         model: The model that made the trace.
-        trace: The trace of the images that the model reconstructed, with T glimpses.
+        trace: What the model made of the images, ``model(x)``, with T glimpses. (In the trace of
+            drawings from the prior, latents cost nothing.)
         keep: The numbers of glimpses to send, at least one, each from 0 to T.
         generator: Source of the other latents.
+
+    Raises:
+        ValueError: If ``keep`` is empty, or a number in it is out of its range.
     """
-    chain = unroll(trace)
+    chain = noise_of(trace)
     if len(keep) == 0:
         raise ValueError("keep must name at least one number of glimpses, got none")
     for number in keep:

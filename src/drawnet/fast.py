@@ -40,12 +40,12 @@ def accelerate(
     Args:
         model: The model, already on the device that it will run on. One without glimpses is left as
             it is.
-        compile: Compile the step for training with `torch.compile`, which takes 10 to 20 seconds
+        compile: Compile the step for training with `torch.compile`, which takes 20 to 30 seconds
             once and is cached on disk. ``"auto"`` compiles if there is a compiler.
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
             bfloat16, and nothing else. They take about half the time on a processor that has
             bfloat16, and add 0.1 % of noise to the gradient. ``"auto"`` rounds on a CPU that has
-            it. The transforms of `torch.func` work with ``"fp32"`` only.
+            it. The transforms of `torch.func` and second derivatives work with ``"fp32"`` only.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
         recompute: Keep only the state after each glimpse, and compute the rest again in the
@@ -82,7 +82,7 @@ def accelerate(
     model.step = model.plain_step()  # undoes an earlier choice
     if compile == "on" or (compile == "auto" and has_compiler(device)):
         model.step = Compiled(model.step)
-        said.append("step compiled (10 to 20 s the first time)")
+        said.append("step compiled (20 to 30 s the first time)")
     elif compile == "auto":
         needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(device, "compiler")
         said.append(

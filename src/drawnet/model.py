@@ -131,6 +131,10 @@ class DRAW(Pretrained):
         likelihood: The distribution of an image given a canvas. It cannot be replaced.
         step: The function that runs one glimpse, from `plain_step`. It may be replaced by
             the same one compiled, see `drawnet.fast`; for another one, override `plain_step`.
+        encoder, mu, log_sigma, decoder, patch: Layers.
+        read_window, write_window, prior: Layers that a network may lack; then None.
+        canvas, h_enc, cell_enc, h_dec, cell_dec: c_0 and the initial states. (The ``canvas`` of a
+            trace is c_1 to c_T.)
         precision: The type that the operands of the matrix products are rounded to, or None.
     """
 
@@ -175,13 +179,19 @@ class DRAW(Pretrained):
         """Save as `Pretrained.save_pretrained` does.
 
         Raises:
-            ValueError: If the likelihood is not the one that the configuration names. The weights
-                would be loaded as another model; a subclass with that likelihood can be saved.
+            ValueError: If the likelihood is not the one that this class makes of a configuration.
+                The weights would be loaded as another model; a subclass that makes that likelihood
+                itself can be saved.
         """
-        if type(self) is DRAW and self.likelihood != likelihoods.of(self.config):
+        with torch.device("meta"):
+            loaded = type(self)(self.config).likelihood
+        same = type(self.likelihood) is type(loaded)
+        if type(self) is DRAW:  # likelihoods of your own need not define ==
+            same = self.likelihood == loaded
+        if not same:
             raise ValueError(
-                f"expected the likelihood that the configuration names, {self.config.likelihood}, "
-                f"got {self.likelihood}: give it to a subclass of DRAW"
+                f"expected the likelihood that {type(self).__name__} makes of its configuration, "
+                f"{loaded}, got {self.likelihood}: let a subclass of DRAW make it"
             )
         super().save_pretrained(folder, **provenance)
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from drawnet.likelihood import Bernoulli, Likelihood
-from drawnet.model import DRAW, Trace
+from drawnet.model import Trace
 
 
 def log_likelihood(
@@ -40,10 +40,11 @@ def log_likelihood(
     Raises:
         ValueError: If the canvas does not have the shape that the images need.
     """
+    batch, channels, height, width = x.shape
+    expected = (batch, likelihood.planes * channels, height, width)
+    if canvas.shape != expected:
+        raise ValueError(f"canvas must be {expected}, got {tuple(canvas.shape)}")
     each = likelihood.log_prob(x, canvas)
-    if each.shape != x.shape:
-        got = f"{tuple(canvas.shape)} for images {tuple(x.shape)}"
-        raise ValueError(f"expected a canvas of as many images and channels, got {got}")
     if known is not None:
         each = torch.where(known, each, 0)
     return each.flatten(1).sum(1)
@@ -130,13 +131,16 @@ def bits_per_dimension(nats: float, image_shape: tuple[int, int, int]) -> float:
     return nats / (math.prod(image_shape) * math.log(2))
 
 
-@torch.no_grad()
+CHAINS = 1024
+"""How many chains an importance-weighted bound runs at a time."""
+
+
 def importance_weighted_bound(
-    model: Callable[..., Trace] | DRAW,
+    model: Callable[..., Trace],
     x: Float[Tensor, "batch channels height width"],
     samples: int,
     generator: torch.Generator | None = None,
-    chunk: int = 1024,
+    chunk: int = CHAINS,
     y: Int64[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """The importance-weighted bound on log p(x) with K samples (Burda et al., 2016).
@@ -144,7 +148,8 @@ def importance_weighted_bound(
         log 1/K sum_k p(x, z_k) / q(z_k | x)    with z_k ~ q
 
     For K = 1 it is the variational bound, with the KL sampled too. Its expectation rises with K
-    towards log p(x).
+    towards log p(x). To evaluate, call this under `torch.no_grad`: otherwise all K chains are kept
+    for the backward pass of an importance-weighted autoencoder.
 
     Args:
         model: The network, or any function that is called like it, with images, ``generator`` and
@@ -152,14 +157,16 @@ def importance_weighted_bound(
         x: Images with values in [0, 1].
         samples: K, >= 1.
         generator: Source of the noise, on the device of ``x``.
-        chunk: How many chains to run at a time, >= 1, to limit the memory.
+        chunk: How many chains to run at a time, >= 1, to limit the memory; but at least one for
+            each image.
         y: The labels of the images, for a network with classes. The bound is then on log p(x | y).
 
     Raises:
-        ValueError: If ``samples`` is less than 1, or there are no images.
+        ValueError: If ``samples`` or ``chunk`` is less than 1, or there are no images.
     """
-    if samples < 1:
-        raise ValueError(f"samples must be >= 1, got {samples}")
+    for name, number in (("samples", samples), ("chunk", chunk)):
+        if number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
     if len(x) == 0:
         raise ValueError("x must hold at least one image, got none")
     total = x.new_full((len(x),), -math.inf)

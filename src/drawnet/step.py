@@ -65,6 +65,8 @@ class LowPrecision(torch.autograd.Function):
     """x W^T in lower precision. The gradient of W is in W's own precision.
 
     If there are places, the two factors of that gradient are left there, for `Together`.
+
+    There are no second derivatives: `rounded` is a constant to torch, so they would lack terms.
     """
 
     @staticmethod
@@ -78,6 +80,7 @@ class LowPrecision(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _only_first_derivatives()
         x, rounded = ctx.saved_tensors
         low = grad.to(rounded.dtype)
         of_x = (low @ rounded).to(grad.dtype)
@@ -109,8 +112,15 @@ class Together(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *left: Tensor) -> tuple[Tensor, None, None, None]:
+        _only_first_derivatives()
         of_y, x = torch.cat(left[::2]), torch.cat(left[1::2])
         return (of_y.t() @ x).to(ctx.dtype), None, None, None
+
+
+def _only_first_derivatives() -> None:
+    """Refuse to be differentiated again. (While torch compiles, it always looks so.)"""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError("products in lower precision have no second derivatives: use fp32")
 
 
 class Products(NamedTuple):

@@ -131,15 +131,17 @@ def expected_seconds(model: "DRAW", images: "Images", samples: int, batch_size: 
     """Estimate how long the importance-weighted bound will take, by timing a small part of it."""
     import torch
 
-    from drawnet.objective import importance_weighted_bound
+    from drawnet.data.images import BLOCK
+    from drawnet.objective import CHAINS, importance_weighted_bound
 
     generator = torch.Generator(model.canvas.device).manual_seed(0)
-    x, y = images.batch(torch.arange(min(batch_size, len(images))), generator)
+    x, y = images.batch(torch.arange(min(batch_size, BLOCK, len(images))), generator)
+    some = min(samples, max(CHAINS // len(x), 1))
     first = None if y is None else y[:1]
-    importance_weighted_bound(model, x[:1], 1, generator, y=first).sum().item()  # the first is slow
-    some = min(samples, max(1024 // len(x), 1))
-    start = time.perf_counter()
-    importance_weighted_bound(model, x, some, generator, y=y).sum().item()
+    with torch.no_grad():
+        importance_weighted_bound(model, x[:1], 1, generator, y=first).sum().item()  # it is slow
+        start = time.perf_counter()
+        importance_weighted_bound(model, x, some, generator, y=y).sum().item()
     return (time.perf_counter() - start) / (some * len(x)) * samples * len(images)
 
 
