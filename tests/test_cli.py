@@ -1,5 +1,6 @@
 """The command line: each verb from end to end, and bad input in one line."""
 
+import io
 import json
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from commands import Answer
 from PIL import Image
 
 from drawnet import DRAW, __version__, cli, training, weights
+from drawnet.cli import outputs
 from drawnet.recipe import shipped
 
 RECIPE = """\
@@ -193,6 +196,8 @@ def test_reconstruct(
         (["train", "--model.image_shape", "[1, 9, 8]"], "model.image_shape must be (1, 9, 9)"),
         (["train", "--optim.batch_size", "1000"], "optim.batch_size must be at most"),
         (["train", "--resume"], "holds no run to resume"),
+        (["train", "--recipe", ""], "recipe must be a YAML file or one of"),
+        (["train", "--data", "mnist"], "data is set option by option, such as --data.name mnist"),
         (["evaluate", "nothing"], "no weights at nothing"),
         (["generate", "nothing"], "no weights at nothing"),
         (["generate", "/nothing"], "no weights at /nothing"),
@@ -201,6 +206,10 @@ def test_reconstruct(
         (["generate", "RUN", "--device", "abacus"], "device abacus"),
         (["evaluate", "RUN", "--split", "rest"], "invalid choice: 'rest'"),
         (["evaluate", "RUN", "--data-dir", "nowhere"], "nowhere"),
+        (
+            ["evaluate", "RUN", "--data-dir=~no-such-user"],
+            "--data-dir: ~no-such-user: Could not determine home",
+        ),
         (["evaluate", "RUN", "--data", "nothing"], "data set must be one of"),
         (
             ["generate", "RUN", "--out", "/dev/null/out"],
@@ -243,6 +252,12 @@ def test_bad_input_is_one_line_and_writes_nothing(
         ("network: draww", "network must be one of draw, classifier, convnet, got 'draww'"),
         ("network: [draw]", "network must be one of draw, classifier, convnet, got"),
         ("network: classifier\nmodel: {enc_size: 3}", "enc_size"),
+        ("model: 3", "model must be pairs, 'name: value', got 3"),
+        ("trainer: null", "trainer must be pairs, 'name: value', got None"),
+        ("data: folder", "data must be pairs, 'name: value', got 'folder'"),
+        ("[optim]", "a recipe must be pairs, 'name: value', got ['optim']"),
+        ("data_dir: pictures", "a recipe has network, model, data, optim, trainer, seed, start, "),
+        ("seed: 2020-13-45", "month must be in 1..12"),
     ],
 )
 def test_bad_recipes(
@@ -356,6 +371,54 @@ def test_after_a_divergence_it_says_how_to_go_on(
     assert failed.code == 3
     go_on = f"drawnet train --out {tmp_path} --resume --optim.lr 0.002"
     assert failed.err.endswith(f"not finite; to go on from before that: {go_on}\n")
+
+    ends = Mock(side_effect=training.Diverged("never finite", ended=True))
+    monkeypatch.setattr(training, "train", ends)
+    failed = drawnet("train", "--recipe", "digits", "--optim.lr", "4e-3", "--out", tmp_path)
+    assert failed.err.endswith("never finite; begin anew with --optim.lr 0.002\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "resume", "overwrite"),
+    [
+        ([], False, False),
+        (["--overwrite"], False, True),
+        (["--resume"], True, False),
+        (["--resume", "runs/a/step.ckpt"], "runs/a/step.ckpt", False),
+        (["--resume", ""], "", False),
+    ],
+)
+def test_how_to_begin(
+    argv: list[str],
+    resume: bool | str,
+    overwrite: bool,
+    drawnet: Callable[..., Answer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trains = Mock()
+    monkeypatch.setattr(training, "train", trains)
+    monkeypatch.setenv("HOME", "/home/some")
+    answer = drawnet("train", "--recipe", "digits", "--start", "mnist", "--out=~/run", *argv)
+    assert answer.code == 0
+    recipe, out = trains.call_args.args
+    assert (recipe.start, out) == ("mnist", Path("/home/some/run"))
+    assert trains.call_args.kwargs["resume"] == resume
+    assert trains.call_args.kwargs["overwrite"] == overwrite
+
+
+def test_progress_ends_its_line_before_anything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    outputs.tell("reading", 1, 2)
+    outputs.note("train", "one is broken")
+    outputs.tell("reading", 2, 2)
+    outputs.note("train", "done")
+    lines = "\rreading: 1 of 2\ndrawnet train: one is broken\n\rreading: 2 of 2\n"
+    assert terminal.getvalue() == lines + "drawnet train: done\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    outputs.tell("reading", 1, 2)
+    outputs.note("train", "to nobody")
 
 
 def test_weights_tell_where_they_come_from(drawnet: Callable[..., Answer], trained: Path) -> None:

@@ -674,6 +674,10 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["complete", "CLASSES", "--image", "PICTURE"], "draws by class: name the --label of the"),
         (["complete", "WITH", "--count", "100", "--times", "64", "--scale", "20"], "megapixels"),
         (
+            ["complete", "WITH", "--format=none", "--count=100", "--times=1", "--scale=64"],
+            "a picture of at most 32 megapixels, got 95",
+        ),
+        (
             [
                 "complete",
                 "WITH",
@@ -719,6 +723,10 @@ def test_pictures_and_their_nats_as_they_are_sent(
         (["figure", "6", "WITH", "--count", "15"], "--count must fill rows of 10, got 15"),
         (["figure", "8", "WITH", "--out", "a.bmp"], "must end in .png, .pdf or .svg, got a.bmp"),
         (["figure", "8", "WITH", "--out", "/dev/null/a.png"], "cannot save /dev/null/a.png"),
+        (
+            ["figure", "8", "WITH", "--columns", "1", "--dpi", "1200"],
+            "expected a figure of at most 128 megapixels",
+        ),
         (["figure", "3", "--image", "nothing.png"], "nothing.png: expected a picture"),
         (["figure", "4", "--image", __file__], "expected a PNG, JPEG or WebP picture"),
         (["figure", "nats", "WITH", "--data", "digits"], "digits has images of shape (1, 28, 28)"),

@@ -271,7 +271,10 @@ def test_weights_that_come_with_the_package(
     save_drawer(tmp_path / "small")
     save_classifier(tmp_path / "another")
     save_classifier(tmp_path / "wrong", validation_error=0.0325)
-    another, small, wrong = drawnet("weights").out.splitlines()
+    options = {"include_valid": True}
+    save_drawer(tmp_path / "learned", {"data_options": options})
+    another, learned, small, wrong = drawnet("weights").out.splitlines()
+    assert learned.endswith(", 9.88 nats on validation, which it has learned")
     assert another.split(maxsplit=1) == ["another", "GlimpseClassifier, of unknown images"]
     assert small.endswith("DRAW, of unknown images, 9.88 nats on validation")
     assert wrong.endswith(", 3.25 % wrong on validation")

@@ -1,7 +1,9 @@
 """A person's own pictures: folders and datasets, with whatever may be in them."""
 
 import contextlib
+import errno
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -241,6 +243,23 @@ def test_fuzzed_pictures(suffix: str) -> None:
 def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load("folder", "train", tmp_path, **options)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "closed"):
+        save(tmp_path / name / TRAIN, 2, 2)
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="closed: cannot be read: Permission denied"):
+        load("folder", "train", tmp_path)
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback
 from torch import Tensor
 from trainings import (
@@ -34,7 +35,7 @@ from drawnet import DRAW, fast, objective
 from drawnet.data import Images
 from drawnet.data.images import Batch
 from drawnet.data.views import fresh
-from drawnet.training import Interrupted, checkpoint
+from drawnet.training import Interrupted, checkpoint, train
 from drawnet.training.loader import Batches, Stream, reseed
 from drawnet.training.module import Training
 
@@ -142,6 +143,7 @@ def test_streams_differ_by_seed_purpose_and_place() -> None:
 def test_what_a_run_leaves_behind(unbroken: Path) -> None:
     steps = EPOCHS * STEPS_PER_EPOCH
     assert {path.name for path in unbroken.iterdir()} == {
+        ".lock",
         "checkpoints",
         "metrics.csv",
         "provenance.json",
@@ -340,7 +342,58 @@ def test_onednn_can_be_switched_off(
     assert asked.call_count == onednn
 
 
-def test_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compile", ["auto", "off"])
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_it_computes_as_the_recipe_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compile: Literal["auto", "off"],
+    products: Literal["fp32", "bf16"],
+    recompute: bool,
+) -> None:
+    accelerate = Mock(return_value=[])
+    monkeypatch.setattr("drawnet.training.module.accelerate", accelerate)
+    choices = {"compile": compile, "products": products, "recompute": recompute, "onednn": False}
+    trainer = replace(RECIPE.trainer, **choices)  # type: ignore[arg-type]
+    run(tmp_path, recipe=replace(RECIPE, trainer=trainer))
+    accelerate.assert_called_once()
+    assert accelerate.call_args.kwargs == choices
+
+
+def test_denormal_numbers_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before threads start, so before the data are loaded."""
+    flush = Mock(side_effect=RuntimeError("flushed"))
+    monkeypatch.setattr("drawnet.training.run.flush_denormals", flush)
+    with pytest.raises(RuntimeError, match="flushed"):
+        train(RECIPE, tmp_path, data_dir="nowhere")
+
+
+def test_lightning_does_not_queue_a_job_again_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Mock(side_effect=RuntimeError("made"))
+    monkeypatch.setattr("drawnet.training.run.Trainer", made)
+    for cluster in (True, False):
+        monkeypatch.setattr(SLURMEnvironment, "detect", lambda cluster=cluster: cluster)
+        with pytest.raises(RuntimeError, match="made"):
+            run(tmp_path)
+        _, *more = made.call_args.kwargs["plugins"]
+        assert [plugin.auto_requeue for plugin in more] == [False] * cluster
+    assert made.call_args.kwargs["num_nodes"] == 1
+    nodes = replace(RECIPE, trainer=replace(RECIPE.trainer, num_nodes=3, devices=2))
+    with pytest.raises(RuntimeError, match="made"):
+        run(tmp_path, recipe=nodes)
+    assert (made.call_args.kwargs["num_nodes"], made.call_args.kwargs["devices"]) == (3, 2)
+
+
+def test_a_progress_bar_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
+    learn, check = IMAGES
+    train(RECIPE, tmp_path, images=(replace(learn, view=Spy()), check), bar=True)
+    assert_same(final_state(tmp_path), final_state(unbroken))
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
     module = Training(RECIPE, DRAW(RECIPE.model), STEPS_PER_EPOCH)
     schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
     factors = [schedule.lr_lambdas[0](step) for step in range(EPOCHS * STEPS_PER_EPOCH + 1)]
@@ -355,17 +408,11 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     pixels = torch.zeros(COUNT, 1, 8, 9, dtype=torch.uint8)
     wrong = Images(pixels, None, "wrong", "train", "too wide")
     with pytest.raises(ValueError, match=r"model.image_shape must be \(1, 8, 9\).*got \(1, 9, 8\)"):
-        run_with(tmp_path / "run", wrong)
+        train(RECIPE, tmp_path / "run", images=(wrong, wrong))
     assert not (tmp_path / "run").exists()
 
 
-def run_with(out: Path, images: Images) -> None:
-    from drawnet.training import train
-
-    train(RECIPE, out, images=(images, images))
-
-
-def test_first_canvas_is_the_mean_image(tmp_path: Path) -> None:
+def test_first_canvas_is_the_mean_image() -> None:
     from drawnet.training.run import _network
 
     def first_canvas(images: Images) -> Tensor:

@@ -4,11 +4,22 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
-from trainings import COUNT, EPOCHS, IMAGES, RECIPE, VALID, assert_same, final_state, rows
+from trainings import (
+    COUNT,
+    EPOCHS,
+    IMAGES,
+    RECIPE,
+    STEPS_PER_EPOCH,
+    VALID,
+    assert_same,
+    final_state,
+    rows,
+)
 
 from drawnet import DRAW
 from drawnet.baselines import ConvNet
@@ -18,6 +29,7 @@ from drawnet.data import Images
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training import Interrupted, Validation, train
 from drawnet.training.checkpoint import CheckpointError
+from drawnet.training.hindsight import hindsight
 from drawnet.training.module import Training
 from drawnet.training.tasks import Classifying, Given
 
@@ -41,7 +53,7 @@ LEARN, CHECK = labelled("train", COUNT), labelled("valid", VALID)
 
 
 def recipe(model: ClassifierConfig | ConvNetConfig, **changes: object) -> Recipe:
-    optim = replace(RECIPE.optim, window_lr=0.1, **changes)  # type: ignore[arg-type]
+    optim = replace(RECIPE.optim, **{"window_lr": 0.1, **changes})  # type: ignore[arg-type]
     return replace(RECIPE, model=model, optim=optim)
 
 
@@ -242,8 +254,21 @@ def test_who_answers_as_the_teacher_has_nothing_to_learn_from_it() -> None:
         assert weight.grad.abs().max() < 1e-6
 
 
-def test_train_by_hindsight(tmp_path: Path) -> None:
-    assert run(tmp_path, recipe(GLIMPSES, epochs=8, hindsight=1.0)).error < 0.2
+def test_train_by_hindsight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = Mock(wraps=hindsight)
+    monkeypatch.setattr("drawnet.training.tasks.hindsight", searched)
+    assert run(tmp_path / "without", recipe(GLIMPSES, epochs=1)).error is not None
+    searched.assert_not_called()
+    assert run(tmp_path / "with", recipe(GLIMPSES, epochs=8, hindsight=1.0)).error < 0.2
+    assert searched.call_count == 8 * STEPS_PER_EPOCH
+
+
+@pytest.mark.parametrize(("window_lr", "warned"), [(1.0, True), (0.1, False)])
+def test_a_rate_at_which_windows_get_lost_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, window_lr: float, warned: bool
+) -> None:
+    run(tmp_path, recipe(GLIMPSES, epochs=1, window_lr=window_lr))
+    assert ("learn best at a tenth of the rate" in caplog.text) == warned
 
 
 def test_train_by_teachers(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -32,10 +33,11 @@ from trainings import (
     run,
 )
 
-from drawnet import DRAW
+from drawnet import DRAW, data
+from drawnet.data.images import plain
 from drawnet.disk import sweep
 from drawnet.recipe import DataConfig
-from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint, train
+from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint, run_folder, train
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
 from drawnet.training.log import MetricsCSV
@@ -157,7 +159,9 @@ def test_images_are_known_by_all_that_is_in_them() -> None:
     assert len(sums) == 2 * len(sets)
 
 
-def test_pictures_that_have_changed_are_others(tmp_path: Path) -> None:
+def test_pictures_that_have_changed_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of a folder: files of other sets are known by their sha256."""
     before, after = tmp_path / "before", tmp_path / "after"
     for folder, grey in ((before, 0), (after, 90)):
@@ -167,7 +171,13 @@ def test_pictures_that_have_changed_are_others(tmp_path: Path) -> None:
     model = replace(RECIPE.model, image_shape=(1, 9, 9))
     wanted = DataConfig("folder", {"size": 9, "channels": 1})
     recipe = replace(RECIPE, model=model, data=wanted)
+    asked = Mock(wraps=data.load)
+    monkeypatch.setattr(data, "load", asked)
     train(recipe, tmp_path / "run", data_dir=before, bar=False)
+    assert [call.args[:2] for call in asked.call_args_list] == [
+        ("folder", "train"),
+        ("folder", "valid"),
+    ], "the test images are for the end"
     longer = replace(recipe, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
     with pytest.raises(
         CheckpointError, match=r"this is a DRAW on .*begin a new run with its weights"
@@ -205,7 +215,16 @@ def test_the_best_is_that_of_the_weights_kept(unbroken: Path, broken: Path) -> N
 
 def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, threads=before + 1)))
+    used = []
+
+    class Threads(Spy):
+        def __call__(self, *args: Any) -> Any:
+            used.append(torch.get_num_threads())
+            return super().__call__(*args)
+
+    recipe = replace(RECIPE, trainer=replace(RECIPE.trainer, threads=before + 1))
+    run(tmp_path, Threads(), recipe=recipe)
+    assert used[-1] == before + 1
     assert torch.get_num_threads() == before
 
 
@@ -223,7 +242,60 @@ def test_nothing_is_left_of_a_run_that_is_overwritten(broken: Path) -> None:
     with pytest.raises(Interrupted):
         run(broken, Spy(kill=3), overwrite=True)
     left = {path.name for path in broken.iterdir()}
-    assert left == {"recipe.yaml", "starts.jsonl", "metrics.csv", "checkpoints"}
+    assert left == {"recipe.yaml", "starts.jsonl", "metrics.csv", "checkpoints", ".lock"}
+
+
+def test_two_trainings_do_not_share_a_folder(unbroken: Path, broken: Path) -> None:
+    with RunFolder(broken).held():
+        for again in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ValueError, match=f"another training is running in {broken}"):
+                run(broken, **again)
+    assert_same(final_state(broken), final_state(unbroken))
+    run(broken, resume=True)
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder.FileLock, "acquire", Mock(side_effect=NotImplementedError))
+    run(tmp_path)
+
+
+def test_a_copy_of_a_checkpoint_is_left_alone(unbroken: Path, broken: Path) -> None:
+    earlier = checkpoints(broken)[0]
+    copy = earlier.with_name(f"{earlier.stem}_kept.ckpt")
+    for path, target in ((earlier, copy), (sum_of(earlier), sum_of(copy))):
+        shutil.copy(path, target)
+    run(broken, resume=copy)
+    assert copy.exists()
+    assert_same(final_state(broken), final_state(unbroken))
+
+
+def sum_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+@pytest.mark.parametrize("damaged", ['{"step": 0', "[]", '{"time": 0}', "\udcff"])
+def test_a_damaged_list_of_starts_is_gone_on_with(broken: Path, damaged: str) -> None:
+    with (broken / "starts.jsonl").open("a", errors="surrogateescape") as file:
+        file.write(damaged + "\n")
+    run(broken, resume=True)
+    assert [each["step"] for each in starts(broken)] == [0, STEPS]
+
+
+def test_what_is_no_log_is_not_written_over(broken: Path) -> None:
+    (broken / "metrics.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv: expected a log with the columns step, "):
+        run(broken, resume=True)
+    assert (broken / "metrics.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_weights_that_do_not_say_how_good_they_are_are_replaced(
+    broken: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    DRAW.from_pretrained(broken / "weights").save_pretrained(broken / "weights")
+    longer = replace(RECIPE, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
+    best = run(broken, recipe=longer, resume=True)
+    assert "the next weights replace those kept, whose record lacks" in caplog.text
+    assert best.step == STEPS + STEPS_PER_EPOCH
 
 
 def truncate(content: bytes) -> bytes:
@@ -408,10 +480,11 @@ def test_checkpoints_of_something_else(unbroken: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint of drawnet"):
         checkpoint.load(path)
     newer = torch.load(checkpoints(unbroken)[-1], weights_only=True)
-    newer["drawnet"]["format"] += 1
-    AtomicCheckpointIO().save_checkpoint(newer, path)
-    with pytest.raises(CheckpointError, match="format 2, newer than the 1 known here"):
-        checkpoint.load(path)
+    for change in (-1, 2):
+        newer["drawnet"]["format"] += change
+        AtomicCheckpointIO().save_checkpoint(newer, path)
+        with pytest.raises(CheckpointError, match=r"format [13], .* reads 2; .* by --start"):
+            checkpoint.load(path)
 
 
 def test_a_checkpoint_of_another_recipe(broken: Path) -> None:
@@ -464,6 +537,23 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_training(tmp_path: Path)
         assert weight.isfinite().all()
 
 
+def test_a_loss_that_was_never_finite(tmp_path: Path) -> None:
+    def spoilt(*args: Any) -> Any:
+        x, y = plain(*args)
+        return x * torch.nan, y
+
+    nowhere = replace(IMAGES[1], view=spoilt)
+    with pytest.raises(Diverged, match="the validation loss was never finite") as stop:
+        train(RECIPE, tmp_path, images=(IMAGES[0], nowhere), bar=False)
+    assert stop.value.ended
+
+
+def test_no_time_for_a_step(tmp_path: Path) -> None:
+    hurry = replace(RECIPE, trainer=replace(RECIPE.trainer, max_time="00:00:00:00"))
+    with pytest.raises(ValueError, match=r"no step was trained: trainer\.max_time is too short"):
+        run(tmp_path, recipe=hurry)
+
+
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system than that of temporary files, where there is one."""
@@ -479,7 +569,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_killed_while_saving(other_disk: Path) -> None:
     """25 times, and until it was; whatever lies under the name of a checkpoint is whole."""
-    content = {"drawnet": {"format": 1}, "weights": torch.ones(200_000)}
+    content = {"drawnet": {"format": checkpoint.FORMAT}, "weights": torch.ones(200_000)}
     random.seed(0)
     for attempt in range(500):
         if attempt >= 25 and list(other_disk.glob(".*.tmp")):
@@ -508,10 +598,12 @@ def test_killed_while_saving(other_disk: Path) -> None:
 
 def test_orphans_are_swept_at_the_start(broken: Path) -> None:
     orphans = [broken / ".recipe.yaml.1.tmp", broken / "checkpoints" / ".step-000000031.ckpt.2.tmp"]
-    for orphan in orphans:
-        orphan.touch()
+    users = broken / ".notes.tmp"
+    for path in (*orphans, users):
+        path.touch()
     run(broken, resume=True)
     assert not any(orphan.exists() for orphan in orphans)
+    assert users.exists()
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_free_bits_keep_latents_in_use(tmp_path: Path) -> None:
     assert kept[1] > 1.2 * kept[0]
 
 
-def test_the_weight_of_the_kl_rises_from_nothing(tmp_path: Path) -> None:
+def test_the_weight_of_the_kl_rises_from_nothing() -> None:
     recipe = replace(RECIPE, optim=replace(RECIPE.optim, kl_warmup_epochs=2.0))
     task = Training(recipe, DRAW(RECIPE.model), STEPS_PER_EPOCH).task
     model, batch = DRAW(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))

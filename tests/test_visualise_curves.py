@@ -1,6 +1,7 @@
 """Learning curves from what trainings have written."""
 
 import csv
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from commands import Answer
 
-from drawnet.training.log import COLUMNS
+from drawnet.metrics import COLUMNS
 from drawnet.visualise import plot_curves, read_curve
 
 STEPS = 40
@@ -95,11 +96,24 @@ def test_a_training_too_short_for_a_row_of_the_log(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_xydata()), curve.validation)
 
 
+def test_a_row_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"step": "5", "glimpses": "2", "loss": "3.5"}
+    lines = [",".join(COLUMNS), ",".join(row.values()), "10,0"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    curve = read_curve(tmp_path)
+    assert curve.training == [(5, 3.5)]
+    with warnings.catch_warnings(action="error"):
+        plot_curves([curve])
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     for text, message in (
         (None, "expected a run folder with its metrics.csv"),
         ("a,b\n1,2\n", "expected a run folder with its metrics.csv"),
-        (",".join(COLUMNS) + "\n1,0,2,many\n", "expected a run folder with its metrics.csv"),
+        (
+            ",".join(COLUMNS) + "\n1,0,2,many" + 9 * "," + "\n",
+            "expected a run folder with its metrics.csv",
+        ),
         (",".join(COLUMNS) + "\n", "expected numbers of at least some steps, got none"),
     ):
         if text is not None:

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
@@ -103,6 +105,24 @@ def test_a_folder_comes_before_shipped_weights_of_its_name(
     monkeypatch.chdir(tmp_path)
     model.save_pretrained(name)
     assert DRAW.from_pretrained(name).config == model.config
+
+
+def test_what_the_hub_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=OSError("no net")))
+    with pytest.raises(WeightsError, match="runs/digit: no such folder, and the hub says: no net"):
+        DRAW.from_pretrained("runs/digit")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(WeightsError, match=r"no folder runs/digit; .* pip install huggingface_hub"):
+        DRAW.from_pretrained("runs/digit")
+
+
+@pytest.mark.parametrize("part", ["config", "provenance"])
+def test_a_description_must_have_pairs(part: str, tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**description, part: None}))
+    with pytest.raises(WeightsError, match=f"{part} must be pairs, got None"):
+        DRAW.from_pretrained(tmp_path)
 
 
 def test_classes_without_a_name_each_have_numbers() -> None:

@@ -60,5 +60,5 @@ def cannot_save(path: Path, error: OSError) -> OSError:
 
 def sweep(folder: Path) -> None:
     """Remove what interrupted writes left behind."""
-    for orphan in folder.glob(".*.tmp"):
+    for orphan in folder.glob(".*.[0-9]*.tmp"):
         orphan.unlink(missing_ok=True)

@@ -13,18 +13,22 @@ the field, its range and the value it got, before anything is allocated.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig, check_types
+from drawnet.config import (
+    MOST_GLIMPSES,
+    ClassifierConfig,
+    ConvNetConfig,
+    DRAWConfig,
+    check_types,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
-
-MOST_GLIMPSES = 10_000
 
 NetworkConfig: TypeAlias = DRAWConfig | ClassifierConfig | ConvNetConfig
 NETWORKS: Mapping[str, type[NetworkConfig]] = MappingProxyType(
@@ -240,6 +244,12 @@ class Recipe:
         return 1 if isinstance(self.model, ConvNetConfig) else self.model.glimpses
 
 
+PARTS: Mapping[str, Any] = MappingProxyType(
+    {"model": NetworkConfig, "data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
+)
+"""The parts of a recipe, by their names in YAML."""
+
+
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
@@ -289,10 +299,9 @@ def add_fields(parser: Any, file: Path) -> None:
     """
     network = network_in(file)  # which decides what options there are
     parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
-    parts = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
-    for part, kind in {"model": NETWORKS[network], **parts}.items():
+    for part, kind in {**PARTS, "model": NETWORKS[network]}.items():
         parser.add_class_arguments(kind, part)
-    parser.add_class_arguments(Recipe, skip={"model", *parts})
+    parser.add_class_arguments(Recipe, skip=set(PARTS))
     parser.default_config_files = [str(file)]
 
 
@@ -313,13 +322,24 @@ def network_in(file: Path) -> str:
     """What the recipe in a YAML file trains, one of `NETWORKS`.
 
     Raises:
-        ValueError: If the file is not YAML, or names an unknown network.
+        ValueError: If the file is not YAML of a recipe's form, or names an unknown network.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{file}: not a recipe in YAML: {error}") from error
-    network = str(content.get("network", "draw")) if isinstance(content, dict) else "draw"
+    content = {} if content is None else content
+    parts = {"a recipe": content}
+    if isinstance(content, dict):
+        known = ["network", *(each.name for each in fields(Recipe))]
+        for name in content:
+            if str(name).split(".")[0] not in known:
+                raise ValueError(f"{file}: a recipe has {', '.join(known)}, got {name}")
+        parts |= {name: content[name] for name in PARTS if name in content}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise ValueError(f"{file}: {name} must be pairs, 'name: value', got {part!r:.50}")
+    network = str(content.get("network", "draw"))
     if network not in NETWORKS:
         raise ValueError(f"{file}: network must be one of {', '.join(NETWORKS)}, got {network!r}")
     return network

@@ -140,6 +140,9 @@ def describe(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or set(description) != keys:
         found = sorted(description) if isinstance(description, dict) else type(description).__name__
         raise WeightsError(f"{path}: expected the keys {sorted(keys)}, got {found}")
+    for part in ("config", "provenance"):
+        if not isinstance(description[part], dict):
+            raise WeightsError(f"{path}: {part} must be pairs, got {description[part]!r:.50}")
     if description["format"] != FORMAT:
         raise WeightsError(f"{path}: expected format {FORMAT}, got {description['format']}")
     return description
@@ -147,7 +150,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def class_names(provenance: Mapping[str, Any], count: int) -> list[str]:
     """The names of a network's classes, from its training images if they had any, or numbers."""
-    names = list(provenance.get("classes", []))
+    names = list(provenance.get("classes") or [])
     return names if len(names) == count else [str(k) for k in range(count)]
 
 

@@ -47,12 +47,9 @@ def add_kind(
     name: str,
     what: str,
     draw: Callable[[argparse.Namespace], None],
-    aliases: Sequence[str] = (),
 ) -> Plain:
     """Add the parser for one kind, which the function `draw` carries out."""
-    parser = kinds.add_parser(
-        name, aliases=aliases, help=what, description=what, formatter_class=Defaults
-    )
+    parser = kinds.add_parser(name, help=what, description=what, formatter_class=Defaults)
     parser.set_defaults(draw=draw)
     return parser
 
@@ -79,6 +76,14 @@ def add_number(
     parser.add_argument(f"--{name}", type=parse, default=default, help=what, metavar=metavar)
 
 
+def path(text: str) -> Path:
+    """A path on the command line, where a shell may have left a ``~`` as it was."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+
 def add_weights(parser: Plain) -> None:
     """Add the options for which network to load, and how to run it."""
     parser.add_argument(
@@ -99,7 +104,7 @@ def add_seed(parser: Plain) -> None:
 def add_data(parser: Plain, *, split: bool = True) -> None:
     """Add the options for which images to use."""
     parser.add_argument("--data", help="name of a data set; by default that of the training")
-    parser.add_argument("--data-dir", type=Path, help="folder that holds the data sets")
+    parser.add_argument("--data-dir", type=path, help="folder that holds the data sets")
     parser.add_argument(
         "--data-options",
         type=_mapping,
@@ -127,10 +132,10 @@ def add_figure_file(parser: Plain, default: str) -> None:
     """Add the options for where to save a figure and how finely; the verb sets the default."""
 
     def file(text: str) -> Path:
-        path = Path(text)
-        if path.suffix.lower() not in FIGURES:
+        found = path(text)
+        if found.suffix.lower() not in FIGURES:
             raise argparse.ArgumentTypeError(f"must end in .png, .pdf or .svg, got {text}")
-        return path
+        return found
 
     what = f"file to save, whose suffix says PNG, PDF or SVG (default: {default})"
     parser.add_argument("--out", type=file, metavar="FILE", help=what)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 PICTURE = 2**25
 """The most pixels in a picture; while it is painted, each takes about 72 bytes."""
+FIGURE = 2**27
+"""The most pixels in the PNG of a figure; each takes four bytes or more."""
 FILM = 2**28
 """The most pixels in all frames of an animation together; each is kept in three bytes."""
 CHAINS = 2**26

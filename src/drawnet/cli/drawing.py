@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, verb_parser
+from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, path, verb_parser
 from drawnet.cli.budget import afford_chains, afford_pictures, scale_for
 from drawnet.cli.inputs import (
     described,
@@ -122,7 +122,7 @@ def complete(argv: Sequence[str]) -> None:
     model = drawer(asked)
     label = None if asked.label is None else _label(asked.label, asked, model.config.classes)
     settle_image(asked, parser)
-    scale = scale_for(asked, model, asked.count * asked.times)
+    scale = scale_for(asked, model, asked.count * (asked.times + 2))  # what is known, what was
     afford_chains(asked.count * asked.times * asked.chains, model)
     generator = generator_for(asked, model)
     known = known_pixels(asked, model.config.image_shape).to(generator.device)
@@ -267,7 +267,7 @@ def _add_image(parser: Plain) -> None:
         "your own PNG, JPEG or WebP instead of a data set, whose middle is cut out and scaled; "
         "digits must be white on black"
     )
-    parser.add_argument("--image", type=Path, metavar="FILE", help=what)
+    parser.add_argument("--image", type=path, metavar="FILE", help=what)
     what = "use the negative of --image: for digits in black on white"
     parser.add_argument("--invert", action="store_true", help=what)
 
@@ -280,7 +280,7 @@ def _add_windows(parser: Plain) -> None:
 def _add_animation(parser: Plain, fps: float = 10.0) -> None:
     add_number(parser, "fps", 0.1, 50.0, fps, "glimpses per second")
     parser.add_argument("--format", choices=FORMATS, default="gif", help="format of the animation")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder to save in")
+    parser.add_argument("--out", type=path, default=Path("out"), help="folder to save in")
 
 
 def _add_scale(parser: argparse._ActionsContainer, most: int = 4) -> None:

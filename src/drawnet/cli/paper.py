@@ -15,6 +15,7 @@ from drawnet.cli.arguments import (
     add_number,
     add_weights,
     kinds_of,
+    path,
     verb_parser,
 )
 from drawnet.cli.inputs import (
@@ -42,8 +43,8 @@ def figure(argv: Sequence[str]) -> None:
     kinds = kinds_of(parser, "figure")
 
     what = "drawings growing stroke by stroke, with the windows that write them"
-    each = _add(kinds, "1", what, partial(strip, attention=True), aliases=["10"])
-    _add_strip(each, rows=10, steps=11)
+    for name in ("1", "10"):
+        _add_strip(_add(kinds, name, what, partial(strip, attention=True)), rows=10, steps=11)
 
     what = "the attention grid on a picture, and what three windows see"
     _add_photo(_add(kinds, "3", what, attention_grid))
@@ -58,9 +59,10 @@ def figure(argv: Sequence[str]) -> None:
     add_number(each, "count", 1, 100, 6, "how many images, one per row, or all if fewer")
 
     what = "samples, and beside the last of each row the nearest training image"
-    each = _add(kinds, "6", what, nearest, aliases=["9", "12"])
-    _add_samples(each)
-    add_data(each, split=False)
+    for name in ("6", "9", "12"):
+        each = _add(kinds, name, what, nearest)
+        _add_samples(each)
+        add_data(each, split=False)
 
     what = "drawings growing sharper as a whole, without attention"
     each = _add(kinds, "7", what, partial(strip, attention=False))
@@ -69,14 +71,14 @@ def figure(argv: Sequence[str]) -> None:
     _add_samples(_add(kinds, "8", "samples", samples))
 
     what = "what each glimpse costs and gains, in nats"
-    each = _add(kinds, "nats", what, nats, aliases=["kl"])
+    each = _add(kinds, "nats", what, nats)
     add_weights(each)
     add_data(each)
     add_number(each, "count", 1, 10_000, 500, "images to average over, or all if there are fewer")
 
     what = "learning curves: loss or error on training and validation images"
     each = _add(kinds, "curves", what, curves)
-    each.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    each.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run folders")
 
     asked = parser.parse_args(argv)
     asked.out = asked.out or Path("out", f"figure-{asked.figure}.png")
@@ -193,10 +195,9 @@ def _add(
     name: str,
     what: str,
     draw: Callable[[argparse.Namespace], None],
-    aliases: Sequence[str] = (),
 ) -> Plain:
-    each = add_kind(kinds, name, what, draw, aliases)
-    add_figure_file(each, "out/figure-FIGURE.png" if aliases else f"out/figure-{name}.png")
+    each = add_kind(kinds, name, what, draw)
+    add_figure_file(each, f"out/figure-{name}.png")
     return each
 
 
@@ -208,7 +209,7 @@ def _add_strip(parser: Plain, rows: int, steps: int) -> None:
 
 def _add_photo(parser: Plain) -> None:
     what = "a PNG, JPEG or WebP; by default a picture that drawnet paints itself"
-    parser.add_argument("--image", type=Path, metavar="PHOTO", help=what)
+    parser.add_argument("--image", type=path, metavar="PHOTO", help=what)
     add_number(parser, "patch", 1, 128, 12, "N, the side of the patch")
 
 

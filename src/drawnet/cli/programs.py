@@ -37,7 +37,9 @@ def _provenance(model: str, facts: dict[str, object]) -> list[str]:
     if isinstance(error := facts.get("validation_error"), float):
         said.append(f"{100 * error:.2f} % wrong on validation")
     elif isinstance(validated := facts.get("validation_nats"), float):
-        said.append(f"{validated:.2f} nats on validation")
+        options = facts.get("data_options")
+        learned = isinstance(options, dict) and options.get("include_valid")
+        said.append(f"{validated:.2f} nats on validation{', which it has learned' * bool(learned)}")
     return said
 
 

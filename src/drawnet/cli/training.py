@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from drawnet.cli.arguments import Plain, verb_parser
+from drawnet.cli.arguments import Plain, path, verb_parser
 from drawnet.cli.outputs import BAD_INPUT, DIVERGED, fail, log_shown, note, tell
 
 
@@ -37,8 +37,8 @@ def train(argv: Sequence[str]) -> None:
             help=f"a YAML file, or one of {', '.join(recipes.shipped())} (default: digits; with "
             "--resume: the run's own)",
         )
-        each.add_argument("--data-dir", type=Path, help="folder that holds the data sets")
-        each.add_argument("--out", type=Path, help="the run folder (default: runs/RECIPE)")
+        each.add_argument("--data-dir", type=path, help="folder that holds the data sets")
+        each.add_argument("--out", type=path, help="the run folder (default: runs/RECIPE)")
         each.add_argument(
             "--resume",
             nargs="?",
@@ -53,12 +53,12 @@ def train(argv: Sequence[str]) -> None:
     # The recipe's file must be known before the fields on the command line can override it.
     asked, _ = own.parse_known_args(argv)
     out = asked.out or Path("runs") / Path(asked.recipe or "digits").stem
-    if asked.resume and not asked.recipe:
+    if asked.resume is not None and asked.recipe is None:
         file = out / "recipe.yaml"
         if not file.is_file():
             raise ValueError(f"{out} holds no run to resume: {file} is missing")
     else:
-        file = recipes.find(asked.recipe or "digits")
+        file = recipes.find("digits" if asked.recipe is None else asked.recipe)
         if asked.recipe is None and not {"-h", "--help"} & set(argv):
             note("train", "no --recipe given: taking `digits`, which drawnet draws itself")
     recipes.add_fields(parser, file)
@@ -79,7 +79,7 @@ def train(argv: Sequence[str]) -> None:
                 recipe,
                 out,
                 data_dir=asked.data_dir,
-                resume=asked.resume or False,
+                resume=False if asked.resume is None else asked.resume,
                 overwrite=asked.overwrite,
                 progress=tell,
             )
@@ -89,7 +89,8 @@ def train(argv: Sequence[str]) -> None:
         fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
     except training.Diverged as stop:
         lower = f"--optim.lr {recipe.optim.lr / 2:g}"
-        fail("train", f"{stop}; to go on from before that: {go_on} {lower}", DIVERGED)
+        how = "begin anew with" if stop.ended else f"to go on from before that: {go_on}"
+        fail("train", f"{stop}; {how} {lower}", DIVERGED)
 
 
 _KINDS = {
@@ -115,6 +116,8 @@ def _plainly(message: str, options: Sequence[str]) -> str:
         ]
         known = [kind for kind in kinds if kind]
         return f"{key} must be {' or '.join(known)}, got {got}" if known else message
+    if part := re.match(r'Parser key "(\w+)": Unable to load config', message):
+        return f"{part[1]} is set option by option, such as --data.name mnist"
     unknown = re.match(
         r"unrecognized arguments: --([\w.-]+)|Group '(.*)' does not accept option '(.*)'"
         r"|Option '(.*)' is not accepted",
@@ -141,5 +144,5 @@ def recipes(argv: Sequence[str]) -> None:
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}: expected a recipe, got no text: {error}") from error
         return
-    for name, path in shipped().items():
-        print(f"{name:26} {path.read_text('utf-8').splitlines()[0].lstrip('# ')}")
+    for name, file in shipped().items():
+        print(f"{name:26} {file.read_text('utf-8').splitlines()[0].lstrip('# ')}")

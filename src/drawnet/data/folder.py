@@ -76,7 +76,8 @@ def folder(
             picture = decode(root / path, str(root / path), channels, megapixels)
         except DataError as error:
             if not skip_broken:
-                raise
+                hint = "the option skip_broken: true leaves such pictures out"
+                raise DataError(f"{error}; {hint}") from error
             _log.warning("skipped %s", error)
             broken += 1
         else:
@@ -120,7 +121,7 @@ def _pictures(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of pictures, got no folder")
     found, walked = [], set()
-    for parent, folders, files in os.walk(root, followlinks=True):
+    for parent, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         walked.add(os.path.realpath(parent))  # links may lead in circles
         folders[:] = [
             name
@@ -135,6 +136,11 @@ def _pictures(root: Path) -> list[Path]:
     if not found:
         raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got none")
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    """A subfolder that cannot be read must not be left out in silence."""
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _brought_to(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:

@@ -109,11 +109,12 @@ def _prepare(numbers: list[_Number], target: Path, store: Store) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         part = Path(folder, "part.npy")
         shape = (len(numbers), 3, _SIDE, _SIDE)
-        pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        for i, number in enumerate(numbers):
-            pixels[i] = cut_out(number).transpose(2, 0, 1)
-            store.tell("preparing house numbers", i + 1, len(numbers))
-        pixels.flush()
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for i, number in enumerate(numbers):
+                file.write(cut_out(number).transpose(2, 0, 1).tobytes())
+                store.tell("preparing house numbers", i + 1, len(numbers))
         part.replace(target)
 
 

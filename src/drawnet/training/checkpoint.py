@@ -18,7 +18,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from drawnet.disk import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """The version of the format, to be raised when the meaning of a checkpoint's contents changes."""
 
 KEPT = 2
@@ -72,8 +72,8 @@ def path_of(folder: Path, step: int) -> Path:
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first."""
-    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+    """The checkpoints in a folder, newest first; copies under other names are the user's own."""
+    return sorted(folder.glob(f"step-{9 * '[0-9]'}.ckpt"), reverse=True)
 
 
 def remove_later(folder: Path, step: int) -> None:
@@ -109,9 +109,10 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint, or carries code: refused") from error
     if not isinstance(checkpoint, dict) or "drawnet" not in checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint of drawnet")
-    if (version := checkpoint["drawnet"]["format"]) > FORMAT:
+    if (version := checkpoint["drawnet"]["format"]) != FORMAT:
         raise CheckpointError(
-            f"checkpoint {path} has format {version}, newer than the {FORMAT} known here"
+            f"checkpoint {path} has format {version}, and this version of drawnet reads {FORMAT}; "
+            "to go on from the weights of its run, begin a new one by --start"
         )
     return checkpoint
 

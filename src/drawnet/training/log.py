@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedCo
 from lightning.pytorch.loggers import Logger
 
 from drawnet.disk import cannot_save, write_atomically
+from drawnet.metrics import COLUMNS, read_rows
 from drawnet.training.module import Training
 
 EVERY = 50
@@ -22,22 +23,6 @@ EVERY = 50
 LOOK = 10
 """Steps between two looks at numbers that only the device, or another process, knows. Each waits
 until the device has done all steps so far."""
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "glimpses",
-    "loss",
-    "kl",
-    "error",
-    "grad_norm",
-    "lr",
-    "images_per_second",
-    "skipped",
-    "valid_loss",
-    "valid_kl",
-    "valid_error",
-)
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +38,11 @@ class MetricsCSV(Logger):
     def __init__(self, path: Path, step: int) -> None:
         super().__init__()
         self.path = path
-        rows = []
-        if path.exists():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if _up_to(step, row)]
+        rows = read_rows(path) if path.exists() else []
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(row for row in rows if int(row["step"]) <= step)
         write_atomically(path, table.getvalue().encode())
 
     @property
@@ -83,12 +65,6 @@ class MetricsCSV(Logger):
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Do nothing: the hyperparameters are in the run's ``recipe.yaml``."""
-
-
-def _up_to(step: int, row: dict[str, str | None]) -> bool:
-    """Whether a row is of a step up to `step` and complete: a crash may have cut it short."""
-    number = row["step"] or ""
-    return number.isdigit() and int(number) <= step and None not in row.values()
 
 
 def record(trainer: Trainer, values: dict[str, float], module: Training) -> None:

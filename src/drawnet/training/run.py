@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data
-from drawnet.config import ConvNetConfig
+from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
 from drawnet.model import DRAW
@@ -79,8 +79,8 @@ def train(
 
     Raises:
         TypeError: If `images` are not two `Images`.
-        ValueError: If the recipe does not fit the data, or `out` holds a run and neither `resume`
-            nor `overwrite` is given.
+        ValueError: If the recipe does not fit the data, `out` holds a run and neither `resume` nor
+            `overwrite` is given, another training is running there, or there is no time for a step.
         DataError: If data are missing or damaged.
         CheckpointError: If there is no undamaged checkpoint to resume from, or it is of another
             recipe or other data.
@@ -144,7 +144,7 @@ def train(
             start_sha256 = sha256_of_weights(recipe.start)
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
-        shows = sys.stderr.isatty() if bar is None else bar
+        shows = sys.stderr is not None and sys.stderr.isatty() if bar is None else bar
         trainer = _trainer(recipe, steps, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
         if device.type == "cuda":
@@ -163,23 +163,25 @@ def train(
         model = _network(kind, recipe, train_images, resumes=begun is not None)
         module = Training(recipe, model, steps_per_epoch, start_sha256, teachers, origin)
         step = begun.step if begun else 0
-        if first:
-            folder.begin(recipe, overwrite, step, begun.changed if begun else None)
-            checkpoint.remove_later(folder.checkpoints, step)
-            trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
-        try:
-            trainer.fit(
-                module, batches, ckpt_path=begun.checkpoint if begun else None, weights_only=True
-            )
-        except SystemExit as stop:
-            # Lightning turns a Ctrl-C before the first step into exit 1.
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
+        with folder.held() if first else nullcontext():
+            if first:
+                folder.begin(recipe, overwrite, step, begun.changed if begun else None)
+                checkpoint.remove_later(folder.checkpoints, step)
+                trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
+            path = begun.checkpoint if begun else None
+            try:
+                trainer.fit(module, batches, ckpt_path=path, weights_only=True)
+            except SystemExit as stop:
+                # Lightning turns a Ctrl-C before the first step into exit 1.
+                if isinstance(stop.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from None
+                raise
     if first and trainer.global_step < steps:
         log.warning("stopped at step %d of %d; to go on, resume it", trainer.global_step, steps)
+    if watch.latest is None:
+        raise ValueError("no step was trained: trainer.max_time is too short")
     if watch.best is None:
-        raise Diverged("the validation loss was never finite")
+        raise Diverged("the validation loss was never finite", ended=True)
     if first:
         log.info("best validation %s: weights in %s", watch.best, folder.weights)
     return watch.best
@@ -199,6 +201,8 @@ def _threads(count: int | None) -> Iterator[None]:
 def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
     """Warn about what is probably not meant, in a training from step `begun` to step `steps`."""
     optim = recipe.optim
+    if isinstance(recipe.model, ClassifierConfig) and optim.window_lr == 1:
+        log.warning("the windows of a classifier learn best at a tenth of the rate, window_lr 0.1")
     late = max(optim.glimpse_schedule, default=0)
     if late >= optim.epochs:
         line = "%d epochs end with T = %d: T = %d is not reached"

@@ -1,10 +1,13 @@
 """The folder of one training, and the files in it."""
 
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +15,10 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 import drawnet
-from drawnet.disk import sweep, write_atomically
+from drawnet.disk import cannot_save, sweep, write_atomically
 from drawnet.processor import processor
 from drawnet.recipe import Recipe
 
@@ -31,6 +35,7 @@ class RunFolder:
         checkpoints/      step-*.ckpt, the newest and the one before it
         weights/          the averaged weights with the best validation, for `from_pretrained`
         provenance.json   how those weights came to be
+        .lock             held while a training is running here
 
     Args:
         path: The folder; it need not exist.
@@ -57,6 +62,29 @@ class RunFolder:
     def has_weights(self) -> bool:
         """Whether a validation has saved weights here."""
         return (self.weights / "config.json").is_file()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings out of this folder meanwhile, where the file system can.
+
+        Raises:
+            ValueError: If another training is running here.
+            OSError: If the folder cannot be written.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(f"another training is running in {self.path}") from error
+        except NotImplementedError:  # some network disks
+            pass
+        except OSError as error:
+            raise cannot_save(self.recipe, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(
         self, recipe: Recipe, overwrite: bool, step: int = 0, changed: dict[str, Any] | None = None
@@ -86,17 +114,26 @@ class RunFolder:
         self._write_start(step, _plain(changed or {}))
 
     def _write_start(self, step: int, changed: dict[str, Any]) -> None:
-        """Add a line to ``starts.jsonl``, after those of up to this step."""
+        """Add a line to ``starts.jsonl``, after those of up to this step that are not damaged."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         start = {"step": step, "time": now, "commit": _commit(), "changed": changed}
-        lines = self.starts.read_text().splitlines() if step and self.starts.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        resumed = step and self.starts.exists()
+        lines = self.starts.read_text(errors="replace").splitlines() if resumed else []
+        kept = [line for line in lines if _step_of(line) <= step]
         text = "\n".join([*kept, json.dumps(start), ""])
         write_atomically(self.starts, text.encode())
 
     def write_provenance(self, facts: dict[str, Any]) -> None:
         """Write down how the weights came to be."""
         write_atomically(self.provenance, (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def _step_of(line: str) -> float:
+    """The step in a line of ``starts.jsonl``; that of a damaged line is never reached."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 def software_and_machine() -> dict[str, str | None]:

@@ -20,6 +20,7 @@ from drawnet.training.log import LOOK, record
 from drawnet.training.module import Training
 from drawnet.training.run_folder import RunFolder
 from drawnet.training.validate import Validation, validate
+from drawnet.weights import WeightsError
 
 MOST_SKIPPED = 10
 """How many steps in a row that are not finite end the training."""
@@ -42,7 +43,15 @@ class Interrupted(Exception):
 
 
 class Diverged(Exception):
-    """Too many steps in a row, or all validations, were not finite; earlier checkpoints remain."""
+    """Too many steps in a row, or all validations, were not finite; earlier checkpoints remain.
+
+    Attributes:
+        ended: Whether the training had come to its end, so that it cannot be resumed.
+    """
+
+    def __init__(self, message: str, *, ended: bool = False) -> None:
+        super().__init__(message)
+        self.ended = ended
 
 
 class Watch(Callback):
@@ -82,7 +91,10 @@ class Watch(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
         if self.folder.has_weights():  # this state may be another folder's, or older than they are
-            self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
+            try:
+                self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
+            except (WeightsError, KeyError) as error:
+                log.warning("the next weights replace those kept, whose record lacks %s", error)
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 

@@ -1,6 +1,5 @@
 """Learning curves, from the ``metrics.csv`` of run folders."""
 
-import csv
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from drawnet.metrics import read_rows
 from drawnet.visualise.plots import PAGE_WIDTH, TEXT
 
 
@@ -38,8 +38,7 @@ def read_curve(run: Path) -> Curve:
     """
     path = run / "metrics.csv"
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(path)
         wrong = any(row["valid_error"] or row["error"] for row in rows)
         column, scale = ("error", 100) if wrong else ("loss", 1)
 
@@ -49,7 +48,7 @@ def read_curve(run: Path) -> Curve:
 
         training, validation = values(column), values(f"valid_{column}")
         lengths = [(int(row["step"]), int(row["glimpses"])) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         message = f"{run}: expected a run folder with its metrics.csv, got {error!r}"
         raise ValueError(message) from error
     if not training and not validation:
@@ -94,7 +93,8 @@ def plot_curves(curves: Sequence[Curve]) -> Figure:
                 f" T = {glimpses}", at, xycoords=("data", "axes fraction"), va="top", **TEXT
             )
     low, high = min(shown), max(shown)
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    space = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - space, high + space)
     axes.set_xlim(left=0)
     axes.set_xlabel("steps", **TEXT)
     axes.set_ylabel(units.pop(), **TEXT)
