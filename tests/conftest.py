@@ -12,6 +12,7 @@ from commands import Answer, run
 # The suite runs a process a core; more threads than cores would wait for each other.
 torch.set_num_threads(1)
 
+REAL_SETS = ("binarized_mnist", "cifar10", "mnist", "omniglot", "svhn")
 REAL_DATA = Path(os.environ.get("DRAWNET_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
@@ -33,10 +34,10 @@ def _routing_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def data_dir() -> Path:
-    """The folder of the real data sets. Where it is missing the test is skipped, unless
+    """The folder of the real data sets. Where one is missing the test is skipped, unless
     ``DRAWNET_REQUIRE_DATA`` says that it must be there."""
-    if not (REAL_DATA / "binarized_mnist").is_dir():
-        message = f"real data sets not found in {REAL_DATA} (set DRAWNET_DATA)"
+    if missing := [name for name in REAL_SETS if not (REAL_DATA / name).is_dir()]:
+        message = f"no {', '.join(missing)} in {REAL_DATA} (set DRAWNET_DATA)"
         if os.environ.get("DRAWNET_REQUIRE_DATA"):
             pytest.fail(message)
         pytest.skip(message)

@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
-from pages import PAGES, ROOT, blocks, run
+from pages import PAGES, ROOT, blocks, commands, run
 
-from drawnet import DRAW, DRAWConfig
+from drawnet import DRAW, DRAWConfig, cli, training
+from drawnet.cli.arguments import Plain
 from drawnet.recipe import OptimConfig, TrainerConfig
 
 OTHERS = [page for page in PAGES if blocks(page) and page.stem != "extend"]  # see test_extend.py
@@ -16,13 +19,49 @@ OTHERS = [page for page in PAGES if blocks(page) and page.stem != "extend"]  # s
 
 @pytest.mark.filterwarnings("ignore")  # of other people's code
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
-def test_it_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRAWNET_DATA", str(tmp_path / "nothing"))
     torch.set_default_dtype(torch.float32)
     # What `make quickstart` leaves behind.
     DRAW(DRAWConfig(glimpses=12, enc_size=32, dec_size=32)).save_pretrained("out/run/weights")
     run(page)
+    if page.stem == "attention":  # which says `97% right`
+        printed = re.search(r"([\d.]+)% right", capsys.readouterr().out)
+        assert printed is not None
+        assert float(printed[1]) > 95
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda page: page.stem)
+def test_its_commands_can_be_given(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to where work would begin: their options are read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", Mock(side_effect=Begun))
+    parse_args = Plain.parse_args
+
+    def parse_and_stop(*given: Any) -> None:
+        parse_args(*given)
+        raise Begun
+
+    monkeypatch.setattr(Plain, "parse_args", parse_and_stop)
+    for command in commands(page):
+        if "--resume" in command:
+            continue  # the recipe is that of a run
+        for file in [word for word in command if word.endswith(".yaml")]:
+            Path(file).write_text("network: classifier" if "classifier" in file else "")
+        with pytest.raises(Begun):
+            cli.VERBS[command[0]](command[1:])
+
+
+class Begun(Exception):
+    """Work would begin now."""
 
 
 def test_the_table_of_options_has_them_all_with_their_defaults() -> None:
