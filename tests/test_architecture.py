@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "drawnet"
 STOREYS = [  # a room may import from the storeys below its own, and from nowhere else in the house
-    {"attention", "checks", "config", "disk", "metrics", "processor", "progress"},
+    {"attention", "checks", "config", "disk", "metrics", "processor", "product", "progress"},
     {"data", "likelihood", "weights"},
     {"step"},
     {"model", "baselines", "classify"},

@@ -11,16 +11,11 @@ from tiny import seeded
 from torch import Tensor, nn
 
 from drawnet.baselines import ConvNet, multiply_adds
-from drawnet.classify import (
-    GlimpseClassifier,
-    evaluate_classifier,
-    nll,
-    wilson,
-    wrong,
-)
+from drawnet.classify import GlimpseClassifier, nll, wrong
 from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
 from drawnet.data.views import binarized
+from drawnet.evaluate import evaluate_classifier, wilson
 from drawnet.weights import WeightsError
 
 B, T, K = 5, 4, 6

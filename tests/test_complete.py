@@ -51,7 +51,12 @@ def test_a_likelihood_may_know_no_bounds(fill: Literal["sample", "mean"]) -> Non
         def sample(self, canvas: Tensor, generator: torch.Generator | None = None) -> Tensor:
             return self.mean(canvas)
 
-    model = DRAW(tiny_model().config, likelihood=Unbounded())
+    class Own(DRAW):
+        @property
+        def likelihood(self) -> Bernoulli:
+            return Unbounded()
+
+    model = Own(tiny_model().config)
     model.start_canvas(torch.zeros(C, H, W))
     done = complete(model, images(), some_known(), rounds=2, fill=fill, generator=seeded(1))
     assert (done.images >= 0).all()

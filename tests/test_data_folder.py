@@ -258,8 +258,11 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match="closed: cannot be read: Permission denied"):
+    with pytest.raises(
+        DataError, match=r"closed: cannot be read: Permission denied; .*skip_broken"
+    ):
         load("folder", "train", tmp_path)
+    assert load("folder", "train", tmp_path, skip_broken=True).classes == ("a",)
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from drawnet import DRAW, data
 from drawnet.complete import complete
 from drawnet.evaluate import evaluate
 from drawnet.fast import accelerate, has_compiler
-from drawnet.likelihood import Logistic
 from drawnet.objective import elbo, kl
 from drawnet.weights import WeightsError
 
@@ -106,24 +105,6 @@ def test_a_likelihood_stays(shown: dict[str, Any]) -> None:
     """The step has it bound, and the loss would be that of another model."""
     with pytest.raises(AttributeError):
         DRAW(CONFIG).likelihood = shown["Gaussian"]()  # type: ignore[misc]
-
-
-def test_weights_that_would_come_back_with_another_likelihood_are_not_saved(tmp_path: Path) -> None:
-    model = DRAW(CONFIG, likelihood=Logistic())
-    with pytest.raises(
-        ValueError, match=r"makes .* Bernoulli\(\), got Logistic\(.*subclass of DRAW"
-    ):
-        model.save_pretrained(tmp_path / "weights")
-    components = DRAW(replace(CONFIG, likelihood="logistic"), likelihood=Logistic(components=2))
-    with pytest.raises(ValueError, match=r"Logistic\(components=1\), got Logistic\(components=2\)"):
-        components.save_pretrained(tmp_path / "weights")
-    with pytest.raises(ValueError, match=r"that Named makes .* Bernoulli\(\), got Logistic\("):
-        Named(CONFIG, likelihood=Logistic()).save_pretrained(tmp_path / "weights")
-    assert not (tmp_path / "weights").exists()
-
-
-class Named(DRAW):
-    """A subclass that makes no likelihood of its own."""
 
 
 def test_weights_of_a_larger_network_are_not_those_of_the_smaller(

@@ -19,7 +19,7 @@ from torch import Tensor
 from drawnet import DRAW, fast
 from drawnet.fast import accelerate
 from drawnet.objective import elbo
-from drawnet.step import TOGETHER
+from drawnet.product import TOGETHER
 
 MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 

@@ -112,6 +112,7 @@ def test_find() -> None:
         (TrainerConfig, "devices", 0),
         (TrainerConfig, "num_nodes", 0),
         (TrainerConfig, "max_time", "soon"),
+        (TrainerConfig, "max_time", "00:00:00:00"),
         (TrainerConfig, "validate_every", 0),
         (TrainerConfig, "checkpoint_minutes", math.nan),
         (TrainerConfig, "threads", 0),

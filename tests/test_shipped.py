@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from drawnet import DRAW
-from drawnet.classify import GlimpseClassifier, evaluate_classifier
+from drawnet.classify import GlimpseClassifier
 from drawnet.data import Images, load
-from drawnet.evaluate import evaluate
+from drawnet.evaluate import evaluate, evaluate_classifier
 from drawnet.weights import describe, locate, shipped
 
 README = Path(__file__).parents[1] / "README.md"

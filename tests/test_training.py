@@ -373,7 +373,7 @@ def test_lightning_does_not_queue_a_job_again_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Mock(side_effect=RuntimeError("made"))
-    monkeypatch.setattr("drawnet.training.run.Trainer", made)
+    monkeypatch.setattr("drawnet.training.trainer.Trainer", made)
     for cluster in (True, False):
         monkeypatch.setattr(SLURMEnvironment, "detect", lambda cluster=cluster: cluster)
         with pytest.raises(RuntimeError, match="made"):

@@ -23,9 +23,10 @@ from trainings import (
 
 from drawnet import DRAW
 from drawnet.baselines import ConvNet
-from drawnet.classify import GlimpseClassifier, evaluate_classifier
+from drawnet.classify import GlimpseClassifier
 from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
+from drawnet.evaluate import evaluate_classifier
 from drawnet.recipe import OptimConfig, Recipe
 from drawnet.training import Interrupted, Validation, train
 from drawnet.training.checkpoint import CheckpointError

@@ -1,5 +1,6 @@
 """What can go wrong in a training, and what it must leave behind then."""
 
+import errno
 import hashlib
 import json
 import os
@@ -254,9 +255,36 @@ def test_two_trainings_do_not_share_a_folder(unbroken: Path, broken: Path) -> No
     run(broken, resume=True)
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder.FileLock, "acquire", Mock(side_effect=NotImplementedError))
-    run(tmp_path)
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (errno.ENOLCK, errno.EACCES):
+        failing = Mock(side_effect=OSError(number, os.strerror(number)))
+        monkeypatch.setattr(run_folder.FileLock, "acquire", failing)
+        if number == errno.ENOLCK:
+            run(tmp_path / "run")
+            assert "this disk has no locks" in caplog.text
+        else:
+            with pytest.raises(OSError, match=r"cannot save .*\.lock: Permission denied"):
+                run(tmp_path / "other")
+
+
+def test_who_was_overtaken_does_not_begin(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the data of one training were read, another began and ended."""
+    network = run_module._network
+    out = tmp_path / "run"
+
+    def overtaken(*given: Any, **options: Any) -> Any:
+        if not out.exists():
+            shutil.copytree(unbroken, out)
+        return network(*given, **options)
+
+    monkeypatch.setattr(run_module, "_network", overtaken)
+    with pytest.raises(ValueError, match=r"another training has written to .* meanwhile"):
+        run(out)
+    assert_same(final_state(out), final_state(unbroken))
 
 
 def test_a_copy_of_a_checkpoint_is_left_alone(unbroken: Path, broken: Path) -> None:
@@ -283,18 +311,23 @@ def test_a_damaged_list_of_starts_is_gone_on_with(broken: Path, damaged: str) ->
 
 def test_what_is_no_log_is_not_written_over(broken: Path) -> None:
     (broken / "metrics.csv").write_text("a,b\n1,2\n")
+    before = checkpoints(broken)
     with pytest.raises(ValueError, match=r"metrics\.csv: expected a log with the columns step, "):
-        run(broken, resume=True)
+        run(broken, resume=before[0])
     assert (broken / "metrics.csv").read_text() == "a,b\n1,2\n"
+    assert checkpoints(broken) == before
+    assert len(starts(broken)) == 1
 
 
 def test_weights_that_do_not_say_how_good_they_are_are_replaced(
     broken: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     DRAW.from_pretrained(broken / "weights").save_pretrained(broken / "weights")
+    with pytest.raises(CheckpointError, match=r"nothing is left to train, and .* lacks its record"):
+        run(broken, resume=True)
     longer = replace(RECIPE, optim=replace(RECIPE.optim, epochs=EPOCHS + 1))
     best = run(broken, recipe=longer, resume=True)
-    assert "the next weights replace those kept, whose record lacks" in caplog.text
+    assert "the record of the weights kept cannot be read" in caplog.text
     assert best.step == STEPS + STEPS_PER_EPOCH
 
 
@@ -450,7 +483,7 @@ def test_a_signal_in_the_last_step_does_not_cost_the_last_validation(
 def test_no_whole_checkpoint(broken: Path) -> None:
     for path in checkpoints(broken):
         path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint to go on from .*is damaged"):
         run(broken, resume=True)
     with pytest.raises(CheckpointError, match=r"cannot read checkpoint nowhere\.ckpt"):
         run(broken, resume="nowhere.ckpt")
@@ -479,12 +512,15 @@ def test_checkpoints_of_something_else(unbroken: Path, tmp_path: Path) -> None:
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}}, path)
     with pytest.raises(CheckpointError, match="not a checkpoint of drawnet"):
         checkpoint.load(path)
-    newer = torch.load(checkpoints(unbroken)[-1], weights_only=True)
-    for change in (-1, 2):
-        newer["drawnet"]["format"] += change
-        AtomicCheckpointIO().save_checkpoint(newer, path)
-        with pytest.raises(CheckpointError, match=r"format [13], .* reads 2; .* by --start"):
+    theirs = torch.load(checkpoints(unbroken)[-1], weights_only=True)
+    facts = theirs.pop("drawnet")
+    older = {name: fact for name, fact in facts.items() if name != "origin"}
+    for other in (older, {**facts, "format": checkpoint.FORMAT + 1}):
+        AtomicCheckpointIO().save_checkpoint({**theirs, "drawnet": other}, path)
+        with pytest.raises(CheckpointError, match=r"another version of drawnet; .* by --start"):
             checkpoint.load(path)
+        with pytest.raises(CheckpointError, match=r"no checkpoint to go on from .*another version"):
+            checkpoint.newest(tmp_path)
 
 
 def test_a_checkpoint_of_another_recipe(broken: Path) -> None:
@@ -548,12 +584,6 @@ def test_a_loss_that_was_never_finite(tmp_path: Path) -> None:
     assert stop.value.ended
 
 
-def test_no_time_for_a_step(tmp_path: Path) -> None:
-    hurry = replace(RECIPE, trainer=replace(RECIPE.trainer, max_time="00:00:00:00"))
-    with pytest.raises(ValueError, match=r"no step was trained: trainer\.max_time is too short"):
-        run(tmp_path, recipe=hurry)
-
-
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system than that of temporary files, where there is one."""
@@ -569,7 +599,10 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_killed_while_saving(other_disk: Path) -> None:
     """25 times, and until it was; whatever lies under the name of a checkpoint is whole."""
-    content = {"drawnet": {"format": checkpoint.FORMAT}, "weights": torch.ones(200_000)}
+    content = {
+        "drawnet": {"format": checkpoint.FORMAT, "origin": None},
+        "weights": torch.ones(200_000),
+    }
     random.seed(0)
     for attempt in range(500):
         if attempt >= 25 and list(other_disk.glob(".*.tmp")):
@@ -634,6 +667,6 @@ def test_disk_full(tmp_path: Path, small_disk: Callable[[], None]) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     spy = Spy()
-    with pytest.raises(OSError, match=r"cannot save .*file/run/recipe.yaml: Not a directory"):
+    with pytest.raises(OSError, match=r"cannot save .*file/run/.lock: Not a directory"):
         run(tmp_path / "file" / "run", spy)
     assert not spy.seen, "before the first step"

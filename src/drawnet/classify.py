@@ -21,15 +21,13 @@ off the image, where it sees nothing and no gradient leads back. Trainings at hi
 were seen to diverge in this way, even with tight clipping or small betas in Adam.
 
 A `Classifier` is anything that gives `logits` of shape ``(T, B, classes)``, an answer after each
-glimpse. So the functions here that judge answers also work with the networks of
-`drawnet.baselines`.
+glimpse. So the functions here and in `drawnet.evaluate` that judge answers also work with the
+networks of `drawnet.baselines`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -40,10 +38,8 @@ from drawnet import attention
 from drawnet.attention import Window
 from drawnet.checks import check_images
 from drawnet.config import ClassifierConfig
-from drawnet.data import Images
-from drawnet.data.images import check_are_images
-from drawnet.progress import Progress
-from drawnet.step import Product, lstm
+from drawnet.product import Product
+from drawnet.step import lstm
 from drawnet.weights import Pretrained
 
 
@@ -248,94 +244,3 @@ def wrong(
 ) -> Bool[Tensor, "glimpses batch"]:
     """Which answers after each glimpse are wrong."""
     return logits.argmax(-1) != y
-
-
-@dataclass(frozen=True)
-class ErrorRate:
-    """How often the last answer of a classifier is wrong on a set.
-
-    Attributes:
-        error: The fraction of wrong answers, in [0, 1].
-        interval: Wilson's 95 % confidence interval for it.
-        error_per_glimpse: The same fraction for the answers after each glimpse, T numbers.
-        confusion: ``confusion[i][j]`` images of class i were taken for class j.
-        count: How many images.
-    """
-
-    error: float
-    interval: tuple[float, float]
-    error_per_glimpse: list[float]
-    confusion: list[list[int]]
-    count: int
-
-
-@torch.no_grad()
-def evaluate_classifier(
-    model: Classifier,
-    images: Images,
-    *,
-    batch_size: int = 500,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> ErrorRate:
-    """Count the errors on a set of images.
-
-    Args:
-        model: The network.
-        images: The set, with labels, on the device of the network.
-        batch_size: Images at a time, >= 1; never more than 500. The result does not depend on it.
-        seed: Seed of whatever is random about the images.
-        progress: Called with "images", the number done, and the total.
-
-    Raises:
-        TypeError: If ``images`` is not an `Images`.
-        ValueError: If ``batch_size`` is less than 1, or the set is empty, has no labels, or has
-            a different number of classes from the network.
-    """
-    check_are_images(images)
-    if len(images) == 0 or images.labels is None:
-        what = "an empty set" if len(images) == 0 else f"{images.name} without labels"
-        raise ValueError(f"expected labelled images to evaluate on, got {what}")
-    classes = len(images.classes)
-    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
-    dtype = next((weight.dtype for weight in weights), None)
-    errors, pairs, done = [], [], 0
-    for x, y, _ in images.in_order(batch_size, seed):
-        assert y is not None
-        logits = model.logits(x if dtype is None else x.to(dtype))
-        if logits.shape[-1] != classes:
-            message = f"expected {classes} classes, as {images.name} has"
-            raise ValueError(f"{message}, got {logits.shape[-1]}")
-        errors.append(wrong(logits, y))
-        pairs.append(y * classes + logits[-1].argmax(-1))
-        done += len(x)
-        if progress is not None:
-            progress("images", done, len(images))
-    counts = torch.cat(errors, dim=1).sum(1).tolist()
-    confusion = torch.cat(pairs).bincount(minlength=classes**2).view(classes, classes)
-    return ErrorRate(
-        error=counts[-1] / len(images),
-        interval=wilson(counts[-1], len(images)),
-        error_per_glimpse=[count / len(images) for count in counts],
-        confusion=confusion.tolist(),
-        count=len(images),
-    )
-
-
-def wilson(errors: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of an error rate: all rates p that are close enough to what was seen.
-
-        |errors / count - p| <= z sqrt(p (1 - p) / count)
-
-    Unlike errors / count +- z standard errors, it is valid near 0, where good classifiers are.
-
-    Args:
-        errors: How many of `count` were wrong.
-        count: >= 1.
-        confidence: The probability with which the interval holds the true rate, in (0, 1).
-    """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    rate, shrink = errors / count, 1 + z**2 / count
-    middle = (rate + z**2 / (2 * count)) / shrink
-    half = z / shrink * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -39,7 +39,6 @@ Neural Network For Image Generation", ICML 2015. The symbols of the paper and th
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -53,9 +52,9 @@ from drawnet.attention import Window
 from drawnet.checks import check_images, check_labels, check_latents
 from drawnet.config import DRAWConfig
 from drawnet.likelihood import Bernoulli, Likelihood
+from drawnet.product import Product
 from drawnet.step import (
     Latent,
-    Product,
     Products,
     State,
     canvas_shape,
@@ -123,12 +122,9 @@ class DRAW(Pretrained):
 
     Args:
         config: The sizes.
-        likelihood: The distribution of an image given a canvas, if not the one that the
-            configuration names: for networks of your own.
 
     Attributes:
         config: The sizes.
-        likelihood: The distribution of an image given a canvas. It cannot be replaced.
         step: The function that runs one glimpse, from `plain_step`. It may be replaced by
             the same one compiled, see `drawnet.fast`; for another one, override `plain_step`.
         encoder, mu, log_sigma, decoder, patch: Layers.
@@ -141,12 +137,9 @@ class DRAW(Pretrained):
     Config: ClassVar[type] = DRAWConfig
     config: DRAWConfig
 
-    def __init__(
-        self, config: DRAWConfig = DRAWConfig(), likelihood: Likelihood | None = None
-    ) -> None:
+    def __init__(self, config: DRAWConfig = DRAWConfig()) -> None:
         super().__init__()
         self.config = config
-        self._likelihood = likelihoods.of(config) if likelihood is None else likelihood
         self.step = self.plain_step()
         self.precision: torch.dtype | None = None
 
@@ -172,28 +165,11 @@ class DRAW(Pretrained):
 
     @property
     def likelihood(self) -> Likelihood:
-        """The distribution of an image given a canvas. `step` has it bound: it cannot change."""
-        return self._likelihood
+        """The distribution of an image given a canvas; override this in a network of your own.
 
-    def save_pretrained(self, folder: str | Path, **provenance: object) -> None:
-        """Save as `Pretrained.save_pretrained` does.
-
-        Raises:
-            ValueError: If the likelihood is not the one that this class makes of a configuration.
-                The weights would be loaded as another model; a subclass that makes that likelihood
-                itself can be saved.
+        `step` has it bound, so it must not change.
         """
-        with torch.device("meta"):
-            loaded = type(self)(self.config).likelihood
-        same = type(self.likelihood) is type(loaded)
-        if type(self) is DRAW:  # likelihoods of your own need not define ==
-            same = self.likelihood == loaded
-        if not same:
-            raise ValueError(
-                f"expected the likelihood that {type(self).__name__} makes of its configuration, "
-                f"{loaded}, got {self.likelihood}: let a subclass of DRAW make it"
-            )
-        super().save_pretrained(folder, **provenance)
+        return likelihoods.of(self.config)
 
     def plain_step(self) -> Callable[..., tuple[State, Latent]]:
         """The function that runs one glimpse: `drawnet.step.step`, with what is fixed bound."""

@@ -157,8 +157,8 @@ def importance_weighted_bound(
         x: Images with values in [0, 1].
         samples: K, >= 1.
         generator: Source of the noise, on the device of ``x``.
-        chunk: How many chains to run at a time, >= 1, to limit the memory; but at least one for
-            each image.
+        chunk: How many chains to run at a time, >= 1, to limit the memory under `torch.no_grad`;
+            but at least one for each image.
         y: The labels of the images, for a network with classes. The bound is then on log p(x | y).
 
     Raises:

@@ -181,7 +181,8 @@ class TrainerConfig:
         _require(0 < minutes < math.inf, "trainer.checkpoint_minutes", "> 0 and finite", minutes)
         if self.max_time is not None:
             form = re.fullmatch(r"\d+:[0-2]\d:[0-5]\d:[0-5]\d", self.max_time)
-            _require(form is not None, "trainer.max_time", "DD:HH:MM:SS", self.max_time)
+            some = form is not None and form[0].strip("0:") != ""
+            _require(some, "trainer.max_time", "DD:HH:MM:SS, > 0", self.max_time)
         if self.threads is not None:
             _require(1 <= self.threads <= 1024, "trainer.threads", "1 to 1024", self.threads)
 
@@ -244,12 +245,6 @@ class Recipe:
         return 1 if isinstance(self.model, ConvNetConfig) else self.model.glimpses
 
 
-PARTS: Mapping[str, Any] = MappingProxyType(
-    {"model": NetworkConfig, "data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
-)
-"""The parts of a recipe, by their names in YAML."""
-
-
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
@@ -291,17 +286,20 @@ def read(name: str | Path) -> Recipe:
         raise ValueError(f"{file}: {error}") from error
 
 
+_PARTS = {"data": DataConfig, "optim": OptimConfig, "trainer": TrainerConfig}
+
+
 def add_fields(parser: Any, file: Path) -> None:
     """Let a parser of jsonargparse take the fields of a recipe. Their defaults come from a file.
 
     Raises:
-        ValueError: If the file is not YAML, or names an unknown network.
+        ValueError: If the file is not YAML of a recipe's form, or names an unknown network.
     """
     network = network_in(file)  # which decides what options there are
     parser.add_argument("--network", choices=[network], default=network, help="as the recipe says")
-    for part, kind in {**PARTS, "model": NETWORKS[network]}.items():
+    for part, kind in {"model": NETWORKS[network], **_PARTS}.items():
         parser.add_class_arguments(kind, part)
-    parser.add_class_arguments(Recipe, skip=set(PARTS))
+    parser.add_class_arguments(Recipe, skip={"model", *_PARTS})
     parser.default_config_files = [str(file)]
 
 
@@ -335,7 +333,8 @@ def network_in(file: Path) -> str:
         for name in content:
             if str(name).split(".")[0] not in known:
                 raise ValueError(f"{file}: a recipe has {', '.join(known)}, got {name}")
-        parts |= {name: content[name] for name in PARTS if name in content}
+        names = ("model", *_PARTS)
+        parts |= {name: content[name] for name in names if name in content}
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise ValueError(f"{file}: {name} must be pairs, 'name: value', got {part!r:.50}")

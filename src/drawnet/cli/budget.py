@@ -19,7 +19,11 @@ numbers are kept in memory."""
 
 
 def scale_for(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, most: int = 4
+    asked: argparse.Namespace,
+    model: "DRAW | GlimpseClassifier",
+    images: float,
+    most: int = 4,
+    enlarge: float | None = None,
 ) -> int:
     """The scale that was asked for, or else the largest up to `most` at which everything fits.
 
@@ -28,24 +32,18 @@ def scale_for(
         model: The network.
         images: The space that a frame has, in images.
         most: The default scale.
+        enlarge: The scale, if images are not scaled but drawn larger.
 
     Raises:
-        ValueError: If the pictures would not fit into memory.
+        ValueError: If the pictures are likely to need more memory than there is.
     """
-    scale = int(asked.scale or most)
-    while asked.scale is None and scale > 1 and not _fits(*_pixels(asked, model, images, scale)):
-        scale -= 1
-    afford_pictures(asked, model, images, scale)
-    return scale
-
-
-def afford_pictures(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
-) -> None:
-    """Raise a `ValueError` if the pictures are likely to need more memory than there is."""
-    pixels, frames = _pixels(asked, model, images, scale)
-    if _fits(pixels, frames):
-        return
+    _, height, width = model.config.image_shape
+    frames = 1 if asked.format == "none" else model.config.glimpses + 1
+    given = enlarge or asked.scale
+    for scale in (given,) if given else range(most, 0, -1):
+        pixels = images * (height * scale) * (width * scale)
+        if pixels <= PICTURE and pixels * frames <= FILM:
+            return int(scale)
     instead = "draw fewer images or smaller ones"
     if pixels > PICTURE:
         raise ValueError(
@@ -66,16 +64,3 @@ def afford_chains(chains: int, model: "DRAW") -> None:
         raise ValueError(
             f"expected at most {most} chains at once, count x times x chains, got {chains}"
         )
-
-
-def _pixels(
-    asked: argparse.Namespace, model: "DRAW | GlimpseClassifier", images: float, scale: float
-) -> tuple[float, int]:
-    """The number of pixels in a frame, and the number of frames."""
-    _, height, width = model.config.image_shape
-    frames = 1 if asked.format == "none" else model.config.glimpses + 1
-    return images * (height * scale) * (width * scale), frames
-
-
-def _fits(pixels: float, frames: int) -> bool:
-    return pixels <= PICTURE and pixels * frames <= FILM

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, path, verb_parser
-from drawnet.cli.budget import afford_chains, afford_pictures, scale_for
+from drawnet.cli.budget import afford_chains, scale_for
 from drawnet.cli.inputs import (
     described,
     drawer,
@@ -51,10 +51,8 @@ def generate(argv: Sequence[str]) -> None:
     count = asked.count or (64 if asked.size is None else 16)
     y, columns = _labels(asked, model, count)
     enlarge = None if asked.size is None else _enlargement(asked, model)
-    if enlarge is None:
-        scale = scale_for(asked, model, count)
-    else:
-        afford_pictures(asked, model, count, enlarge)
+    scale = scale_for(asked, model, count, enlarge=enlarge)
+    if enlarge is not None:
         scale = 1  # it is drawn at its full size
 
     from drawnet import visualise

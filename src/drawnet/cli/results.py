@@ -23,9 +23,8 @@ from drawnet.cli.inputs import (
 from drawnet.cli.outputs import note, tell
 
 if TYPE_CHECKING:
-    from drawnet.classify import ErrorRate
     from drawnet.data import Images
-    from drawnet.evaluate import Bound
+    from drawnet.evaluate import Bound, ErrorRate
     from drawnet.model import DRAW
 
 
@@ -91,7 +90,8 @@ def _errors(
     images = _chosen(asked, images_for(asked, model.config.image_shape))
 
     from drawnet.baselines import multiply_adds
-    from drawnet.classify import Classifier, evaluate_classifier
+    from drawnet.classify import Classifier
+    from drawnet.evaluate import evaluate_classifier
 
     assert isinstance(model, Classifier)
     result = evaluate_classifier(

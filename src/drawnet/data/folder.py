@@ -45,8 +45,8 @@ def folder(
             middle; "stretch" keeps everything.
         channels: 1 for grey, 3 for colour.
         binarize: Draw every number as 0 or 1, afresh at each use; otherwise keep intensities.
-        skip_broken: Skip pictures that cannot be read, each with a warning in the log; otherwise
-            the first one is an error.
+        skip_broken: Skip pictures and folders that cannot be read, each with a warning in the log;
+            otherwise the first one is an error.
         megapixels: A picture with more than this counts as broken, and is not decoded.
     """
     if store.data_dir is None:
@@ -63,7 +63,7 @@ def folder(
         raise ValueError(f"megapixels must be > 0, got {megapixels}")
 
     root = store.data_dir
-    found = _pictures(root)
+    found = _pictures(root, skip_broken)
     classes = sorted({path.parts[0] for path in found})
     if any(len(path.parts) == 1 for path in found):
         classes = []
@@ -75,10 +75,7 @@ def folder(
         try:
             picture = decode(root / path, str(root / path), channels, megapixels)
         except DataError as error:
-            if not skip_broken:
-                hint = "the option skip_broken: true leaves such pictures out"
-                raise DataError(f"{error}; {hint}") from error
-            _log.warning("skipped %s", error)
+            _skip(error, skip_broken)
             broken += 1
         else:
             pixels[number - 1 - broken] = planes(_brought_to(picture, (width, height), fit))
@@ -116,12 +113,24 @@ def split_of(name: str) -> str:
     return {0: "test", 1: "valid"}.get(part, "train")
 
 
-def _pictures(root: Path) -> list[Path]:
+def _skip(error: Exception, skip_broken: bool) -> None:
+    """Say what is skipped or, unless that was asked for, raise."""
+    if not skip_broken:
+        hint = "the option skip_broken: true leaves such out"
+        raise DataError(f"{error}; {hint}") from error
+    _log.warning("skipped %s", error)
+
+
+def _pictures(root: Path, skip_broken: bool) -> list[Path]:
     """The pictures in a folder and below, sorted, as paths below it; hidden ones are left out."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of pictures, got no folder")
+
+    def unreadable(error: OSError) -> None:
+        _skip(DataError(f"{error.filename}: cannot be read: {error.strerror}"), skip_broken)
+
     found, walked = [], set()
-    for parent, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+    for parent, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         walked.add(os.path.realpath(parent))  # links may lead in circles
         folders[:] = [
             name
@@ -136,11 +145,6 @@ def _pictures(root: Path) -> list[Path]:
     if not found:
         raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got none")
     return sorted(found)
-
-
-def _refuse(error: OSError) -> None:
-    """A subfolder that cannot be read must not be left out in silence."""
-    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _brought_to(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:

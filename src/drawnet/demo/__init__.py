@@ -5,6 +5,7 @@
     `controls`  the numbers that can be chosen, with their bounds
     `pictures`  bring uploaded pictures to the shape that a model expects
     `page`      how the page looks, and which function each control calls
+    `server`    how the page is served
     `guard`     which requests reach the page at all
 
 The page needs the extra ``demo`` and no internet connection: nothing on it comes from elsewhere.
@@ -44,11 +45,11 @@ def launch(
     flush_denormals()  # before any threads start
     networks = load(weights or [])
     try:
-        from drawnet.demo import page
+        from drawnet.demo.server import serve
     except ModuleNotFoundError as error:
         message = f"the demo needs {error.name}: pip install {error.name}"
         raise ValueError(message) from error
-    page.serve(networks, host, port)
+    serve(networks, host, port)
 
 
 class Networks(NamedTuple):

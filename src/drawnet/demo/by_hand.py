@@ -14,6 +14,7 @@ from PIL import Image
 
 from drawnet import attention
 from drawnet.attention import Window
+from drawnet.data.pictures import to_tensor
 from drawnet.demo import pictures
 from drawnet.demo.controls import CENTRE_X, CENTRE_Y, INTENSITY, SIZE, STRIDE, WIDTH
 from drawnet.visualise import paint
@@ -62,7 +63,7 @@ def look(
     number = int(SIZE.check(size))
     photo = pictures.thumbnail(pictures.from_url(url), PHOTO)
     width, height = photo.size
-    x = torch.from_numpy(np.asarray(photo, np.float32) / 255).permute(2, 0, 1)[None]
+    x = to_tensor(photo)[None]
     window = attention.window(torch.tensor([params]), number, height, width)
     g_y, g_x, delta, sigma, gamma = (float(value) for value in window)
     words = (

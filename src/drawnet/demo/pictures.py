@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from drawnet.data.digits import write_digits
-from drawnet.data.pictures import decode
+from drawnet.data.pictures import decode, to_tensor
 
 BOX = 20 / 28
 """The longer side of the ink of an MNIST digit, relative to the image."""
@@ -83,8 +83,7 @@ def to_shape(
         image = Image.fromarray(255 * white.astype(np.uint8))
     else:
         image = ImageOps.fit(picture, (width, height), Image.Resampling.BOX)
-    values = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / 255
-    return torch.from_numpy(values.reshape(height, width, channels)).permute(2, 0, 1)[None]
+    return to_tensor(image.convert("L" if channels == 1 else "RGB"))[None]
 
 
 def ink(picture: Image.Image) -> NDArray[np.float32]:

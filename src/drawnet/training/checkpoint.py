@@ -18,7 +18,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from drawnet.disk import write_atomically
 
-FORMAT = 2
+FORMAT = 1
 """The version of the format, to be raised when the meaning of a checkpoint's contents changes."""
 
 KEPT = 2
@@ -109,10 +109,11 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint, or carries code: refused") from error
     if not isinstance(checkpoint, dict) or "drawnet" not in checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint of drawnet")
-    if (version := checkpoint["drawnet"]["format"]) != FORMAT:
+    facts = checkpoint["drawnet"]
+    if facts["format"] != FORMAT or "origin" not in facts:  # a first kind of 1 lacked the origin
         raise CheckpointError(
-            f"checkpoint {path} has format {version}, and this version of drawnet reads {FORMAT}; "
-            "to go on from the weights of its run, begin a new one by --start"
+            f"checkpoint {path} is of another version of drawnet; to go on from the weights of its "
+            "run, begin a new one by --start"
         )
     return checkpoint
 
@@ -123,14 +124,16 @@ def newest(folder: Path) -> Path:
     Raises:
         CheckpointError: If there is none.
     """
+    why = ""
     for path in saved(folder):
         try:
             load(path)
         except CheckpointError as error:
             log.warning("%s; taking the one before", error)
+            why = why or f": {error}"
         else:
             return path
-    raise CheckpointError(f"no whole checkpoint in {folder}")
+    raise CheckpointError(f"no checkpoint to go on from in {folder}{why}")
 
 
 def _sum_of(path: Path) -> Path:

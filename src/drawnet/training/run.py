@@ -1,6 +1,7 @@
 """A whole training, from a recipe to a folder with weights."""
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet import data
@@ -24,14 +22,15 @@ from drawnet.model import DRAW
 from drawnet.progress import Progress
 from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.training import checkpoint
-from drawnet.training.checkpoint import AtomicCheckpointIO, CheckpointError
+from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.loader import Batches, Stream, reseed
-from drawnet.training.log import Bar, Log, MetricsCSV
+from drawnet.training.log import Log, MetricsCSV
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.resume import Origin, sha256_of_images, sha256_of_weights, to_resume
 from drawnet.training.run_folder import RunFolder, software_and_machine
 from drawnet.training.tasks import network_of, task_of, teachers_of
+from drawnet.training.trainer import trainer_of
 from drawnet.training.validate import Validation
 from drawnet.training.watch import Diverged, Watch
 from drawnet.weights import Pretrained
@@ -80,7 +79,7 @@ def train(
     Raises:
         TypeError: If `images` are not two `Images`.
         ValueError: If the recipe does not fit the data, `out` holds a run and neither `resume` nor
-            `overwrite` is given, another training is running there, or there is no time for a step.
+            `overwrite` is given, or another training is running there.
         DataError: If data are missing or damaged.
         CheckpointError: If there is no undamaged checkpoint to resume from, or it is of another
             recipe or other data.
@@ -89,15 +88,16 @@ def train(
         Diverged: If ten steps in a row were not finite (the checkpoints from before them remain),
             or if no validation loss was finite.
     """
-    if resume and overwrite:
+    if resume is not False and overwrite:
         raise ValueError("expected either resume or overwrite, got both")
     flush_denormals()  # before loading the data starts threads
     folder = RunFolder(Path(out))
+    state = folder.state()
     first = getattr(rank_zero_only, "rank", 0) == 0
     if resume is True and folder.was_cut_short():
         log.warning("no checkpoint yet in %s: beginning anew", out)
         resume = False
-    elif first and folder.holds_a_run() and not (resume or overwrite):
+    elif first and folder.holds_a_run() and resume is False and not overwrite:
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
     begun = to_resume(folder, recipe, resume) if resume is not False else None
     given = None if images is None else sha256_of_images(images)
@@ -145,7 +145,7 @@ def train(
         keep = _keeper(folder, recipe, train_images, given is not None, start_sha256, taught)
         watch = Watch(valid_images, folder, keep)
         shows = sys.stderr is not None and sys.stderr.isatty() if bar is None else bar
-        trainer = _trainer(recipe, steps, watch, logs, shows, callbacks)
+        trainer = trainer_of(recipe, steps, watch, logs, shows, callbacks)
         device = trainer.strategy.root_device
         if device.type == "cuda":
             # Lightning asks torch for the precision of products, and cannot once `route_to_onednn`
@@ -165,6 +165,8 @@ def train(
         step = begun.step if begun else 0
         with folder.held() if first else nullcontext():
             if first:
+                if folder.state() != state:
+                    raise ValueError(f"another training has written to {out} meanwhile")
                 folder.begin(recipe, overwrite, step, begun.changed if begun else None)
                 checkpoint.remove_later(folder.checkpoints, step)
                 trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
@@ -178,10 +180,11 @@ def train(
                 raise
     if first and trainer.global_step < steps:
         log.warning("stopped at step %d of %d; to go on, resume it", trainer.global_step, steps)
-    if watch.latest is None:
-        raise ValueError("no step was trained: trainer.max_time is too short")
+    if watch.best is None and watch.latest is not None and math.isfinite(watch.latest.loss):
+        raise CheckpointError(f"nothing is left to train, and {folder.weights} lacks its record")
     if watch.best is None:
-        raise Diverged("the validation loss was never finite", ended=True)
+        ended = trainer.global_step >= steps
+        raise Diverged("the validation loss was never finite", ended=ended)
     if first:
         log.info("best validation %s: weights in %s", watch.best, folder.weights)
     return watch.best
@@ -254,63 +257,6 @@ def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
     if recipe.trainer.tensorboard:
         loggers.append(TensorBoardLogger(folder.path, name="", version="tensorboard"))
     return loggers
-
-
-class _TimeLimit(Timer):
-    """Lightning's timer, except that a resumed training has the whole time again."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin at 0."""
-
-
-def _trainer(
-    recipe: Recipe,
-    steps: int,
-    watch: Watch,
-    logs: Log,
-    shows: bool,
-    more: Sequence[Callback],
-) -> Trainer:
-    """Lightning's Trainer.
-
-    For it the whole training is one epoch. So it can be resumed in the same way at any step, and
-    the bar shows the time left for all of it.
-    """
-    settings = recipe.trainer
-    accelerator = settings.accelerator
-    if accelerator == "auto":  # Lightning may take Apple's GPU, which has no double precision
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    callbacks: list[Callback] = [*more, logs]
-    if settings.max_time is not None:
-        callbacks.append(_TimeLimit(settings.max_time, interval="step", verbose=False))
-    callbacks.append(watch)
-    if shows:
-        callbacks.append(Bar(logs))
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        # A restarted job goes on by --resume, not by Lightning's own requeueing.
-        plugins.append(SLURMEnvironment(auto_requeue=False))
-    try:
-        return Trainer(
-            accelerator=accelerator,
-            devices=settings.devices,
-            num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
-            max_epochs=-1,
-            max_steps=steps,
-            callbacks=callbacks,
-            plugins=plugins,
-            logger=False,
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=shows,
-            use_distributed_sampler=False,
-            log_every_n_steps=0,
-        )
-    except MisconfigurationException as error:
-        raise ValueError(f"trainer: {error}") from error
 
 
 def _keeper(

@@ -1,6 +1,8 @@
 """The folder of one training, and the files in it."""
 
+import errno
 import json
+import logging
 import math
 import os
 import platform
@@ -21,6 +23,10 @@ import drawnet
 from drawnet.disk import cannot_save, sweep, write_atomically
 from drawnet.processor import processor
 from drawnet.recipe import Recipe
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -59,6 +65,11 @@ class RunFolder:
         begun = self.recipe.exists() and self.checkpoints.exists()
         return begun and not self.has_weights() and not any(self.checkpoints.glob("*.ckpt"))
 
+    def state(self) -> list[int]:
+        """When the recipe and the checkpoints changed last; compare it to an earlier one."""
+        there = [path for path in (self.recipe, self.checkpoints) if path.exists()]
+        return [path.stat().st_mtime_ns for path in there]
+
     def has_weights(self) -> bool:
         """Whether a validation has saved weights here."""
         return (self.weights / "config.json").is_file()
@@ -71,16 +82,17 @@ class RunFolder:
             ValueError: If another training is running here.
             OSError: If the folder cannot be written.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
+        path = self.path / ".lock"
+        lock = FileLock(path, timeout=0, fallback_to_soft=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
             raise ValueError(f"another training is running in {self.path}") from error
-        except NotImplementedError:  # some network disks
-            pass
         except OSError as error:
-            raise cannot_save(self.recipe, error) from error
+            if error.errno not in _NO_LOCKS:
+                raise cannot_save(path, error) from error
+            log.warning("%s: this disk has no locks: run no other training there", self.path)
         try:
             yield
         finally:

@@ -94,7 +94,8 @@ class Watch(Callback):
             try:
                 self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
             except (WeightsError, KeyError) as error:
-                log.warning("the next weights replace those kept, whose record lacks %s", error)
+                said = "the record of the weights kept cannot be read (%s): the next replace them"
+                log.warning(said, error)
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
