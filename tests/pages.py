@@ -51,6 +51,6 @@ def commands(page: Path) -> list[list[str]]:
     words = [
         shlex.split(found[1], comments=True)
         for line in text.splitlines()
-        if (found := re.search(rf"(?:^|\W)drawnet ((?:{'|'.join(cli.VERBS)}) [^|]*)", line))
+        if (found := re.search(rf"(?:^|\W)drawnet ((?:{'|'.join(cli.VERBS)})(?: [^|]*|$))", line))
     ]
     return [[word for word in command if word != "..."] for command in words]

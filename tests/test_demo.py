@@ -446,6 +446,7 @@ def test_without_the_extra_the_message_tells_its_name(
 ) -> None:
     tiny_model().save_pretrained(tmp_path)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "drawnet.demo.page", raising=False)
+    for module in ("page", "server"):
+        monkeypatch.delitem(sys.modules, f"drawnet.demo.{module}", raising=False)
     with pytest.raises(ValueError, match="pip install gradio"):
         demo.launch([tmp_path])

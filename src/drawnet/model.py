@@ -167,7 +167,8 @@ class DRAW(Pretrained):
     def likelihood(self) -> Likelihood:
         """The distribution of an image given a canvas; override this in a network of your own.
 
-        `step` has it bound, so it must not change.
+        It is first asked for while ``DRAW.__init__`` runs, when there is only `config`: its
+        settings belong there. `step` has it bound, so it must not change.
         """
         return likelihoods.of(self.config)
 

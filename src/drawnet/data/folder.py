@@ -63,7 +63,7 @@ def folder(
         raise ValueError(f"megapixels must be > 0, got {megapixels}")
 
     root = store.data_dir
-    found = _pictures(root, skip_broken)
+    found, closed = _pictures(root, skip_broken)
     classes = sorted({path.parts[0] for path in found})
     if any(len(path.parts) == 1 for path in found):
         classes = []
@@ -95,6 +95,8 @@ def folder(
         description += f", {colours}"
     if broken:
         description += f", {broken} broken left out"
+    if closed:
+        description += f", {closed} folders left out"
     return Images(
         torch.from_numpy(pixels[:kept]),
         torch.tensor(labels) if classes else None,
@@ -121,16 +123,15 @@ def _skip(error: Exception, skip_broken: bool) -> None:
     _log.warning("skipped %s", error)
 
 
-def _pictures(root: Path, skip_broken: bool) -> list[Path]:
-    """The pictures in a folder and below, sorted, as paths below it; hidden ones are left out."""
+def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
+    """The pictures in a folder and below, sorted, as paths below it, except hidden ones; and how
+    many folders cannot be read."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of pictures, got no folder")
 
-    def unreadable(error: OSError) -> None:
-        _skip(DataError(f"{error.filename}: cannot be read: {error.strerror}"), skip_broken)
-
+    closed: list[OSError] = []
     found, walked = [], set()
-    for parent, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
+    for parent, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
         walked.add(os.path.realpath(parent))  # links may lead in circles
         folders[:] = [
             name
@@ -142,9 +143,11 @@ def _pictures(root: Path, skip_broken: bool) -> list[Path]:
             for name in files
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
+    for error in closed:
+        _skip(DataError(f"{error.filename}: cannot be read: {error.strerror}"), skip_broken)
     if not found:
         raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got none")
-    return sorted(found)
+    return sorted(found), len(closed)
 
 
 def _brought_to(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:

@@ -110,7 +110,8 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "drawnet" not in checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint of drawnet")
     facts = checkpoint["drawnet"]
-    if facts["format"] != FORMAT or "origin" not in facts:  # a first kind of 1 lacked the origin
+    # Before a release, 1 was also the format of what recorded less of its origin.
+    if facts["format"] != FORMAT or "found" not in (facts.get("origin") or ()):
         raise CheckpointError(
             f"checkpoint {path} is of another version of drawnet; to go on from the weights of its "
             "run, begin a new one by --start"

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from drawnet import weights
 from drawnet.data import Images
 from drawnet.data.images import check_are_images
-from drawnet.metrics import read_rows
 from drawnet.recipe import Recipe
 from drawnet.training import checkpoint
 from drawnet.training.checkpoint import CheckpointError
@@ -76,10 +75,7 @@ def to_resume(folder: RunFolder, recipe: Recipe, resume: Literal[True] | str | P
 
     Raises:
         CheckpointError: If it is of another recipe, or there is no undamaged one.
-        ValueError: If the folder's ``metrics.csv`` is no log that can be gone on with.
     """
-    if folder.metrics.exists():
-        read_rows(folder.metrics)
     path = checkpoint.newest(folder.checkpoints) if resume is True else Path(resume)
     saved = checkpoint.load(path)
     before = saved["drawnet"]["recipe"]

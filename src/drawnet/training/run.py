@@ -1,7 +1,7 @@
 """A whole training, from a recipe to a folder with weights."""
 
 import logging
-import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,6 +18,7 @@ from drawnet import data
 from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
+from drawnet.metrics import read_rows
 from drawnet.model import DRAW
 from drawnet.progress import Progress
 from drawnet.recipe import NetworkConfig, Recipe
@@ -32,7 +33,7 @@ from drawnet.training.run_folder import RunFolder, software_and_machine
 from drawnet.training.tasks import network_of, task_of, teachers_of
 from drawnet.training.trainer import trainer_of
 from drawnet.training.validate import Validation
-from drawnet.training.watch import Diverged, Watch
+from drawnet.training.watch import Diverged, Watch, best_of
 from drawnet.weights import Pretrained
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ def train(
     Raises:
         TypeError: If `images` are not two `Images`.
         ValueError: If the recipe does not fit the data, `out` holds a run and neither `resume` nor
-            `overwrite` is given, or another training is running there.
+            `overwrite` is given, another training is running there or has begun there while the
+            data were read, or the folder's ``metrics.csv`` is no log.
         DataError: If data are missing or damaged.
         CheckpointError: If there is no undamaged checkpoint to resume from, or it is of another
             recipe or other data.
@@ -92,13 +94,16 @@ def train(
         raise ValueError("expected either resume or overwrite, got both")
     flush_denormals()  # before loading the data starts threads
     folder = RunFolder(Path(out))
-    state = folder.state()
-    first = getattr(rank_zero_only, "rank", 0) == 0
+    on_first_node = os.environ.get("NODE_RANK", "0") == "0"  # which Lightning does not look at
+    first = getattr(rank_zero_only, "rank", 0) == 0 and on_first_node
+    state = folder.state() if first else []
     if resume is True and folder.was_cut_short():
         log.warning("no checkpoint yet in %s: beginning anew", out)
         resume = False
     elif first and folder.holds_a_run() and resume is False and not overwrite:
         raise ValueError(f"{out} holds a run: resume it, overwrite it, or choose another folder")
+    if folder.metrics.exists() and not overwrite:
+        read_rows(folder.metrics)  # or raise, before anything is written
     begun = to_resume(folder, recipe, resume) if resume is not False else None
     given = None if images is None else sha256_of_images(images)
     if begun:
@@ -120,7 +125,7 @@ def train(
     teachers = teachers_of(recipe)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     steps = recipe.optim.epochs * steps_per_epoch
-    if begun and begun.step >= steps and not folder.has_weights():
+    if begun and begun.step >= steps and best_of(folder) is None:
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     if first:
         _foresee(recipe, steps, begun.step if begun else 0)
@@ -166,7 +171,7 @@ def train(
         with folder.held() if first else nullcontext():
             if first:
                 if folder.state() != state:
-                    raise ValueError(f"another training has written to {out} meanwhile")
+                    raise ValueError(f"another training has written to {out} meanwhile: try again")
                 folder.begin(recipe, overwrite, step, begun.changed if begun else None)
                 checkpoint.remove_later(folder.checkpoints, step)
                 trainer.loggers = [*_loggers(folder, recipe, step), *loggers]
@@ -180,8 +185,8 @@ def train(
                 raise
     if first and trainer.global_step < steps:
         log.warning("stopped at step %d of %d; to go on, resume it", trainer.global_step, steps)
-    if watch.best is None and watch.latest is not None and math.isfinite(watch.latest.loss):
-        raise CheckpointError(f"nothing is left to train, and {folder.weights} lacks its record")
+    if watch.latest is None:
+        raise ValueError("no step was trained")
     if watch.best is None:
         ended = trainer.global_step >= steps
         raise Diverged("the validation loss was never finite", ended=ended)

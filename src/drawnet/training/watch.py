@@ -54,6 +54,17 @@ class Diverged(Exception):
         self.ended = ended
 
 
+def best_of(folder: RunFolder) -> Validation | None:
+    """The validation of the weights that a folder keeps, or None if it has none, or no record."""
+    if not folder.has_weights():
+        return None
+    try:
+        return Validation.of_facts(weights.describe(folder.weights)["provenance"])
+    except (WeightsError, KeyError) as error:
+        log.warning("no record of the weights kept (%s): the next ones replace them", error)
+        return None
+
+
 class Watch(Callback):
     """Look after a training between its steps: validate, save checkpoints, and stop.
 
@@ -90,12 +101,7 @@ class Watch(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        if self.folder.has_weights():  # this state may be another folder's, or older than they are
-            try:
-                self.best = Validation.of_facts(weights.describe(self.folder.weights)["provenance"])
-            except (WeightsError, KeyError) as error:
-                said = "the record of the weights kept cannot be read (%s): the next replace them"
-                log.warning(said, error)
+        self.best = best_of(self.folder)  # this state may be another folder's, or older than they
         self.latest = state_dict["latest"] and Validation(*state_dict["latest"])
         self.seconds = state_dict["seconds"]
 
