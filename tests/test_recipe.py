@@ -105,6 +105,7 @@ def test_find() -> None:
         (OptimConfig, "glimpse_schedule", {0: 10**9}),
         (OptimConfig, "free_bits", -0.1),
         (OptimConfig, "free_bits", math.inf),
+        (OptimConfig, "redraw", -0.1),
         (OptimConfig, "distillation", 1.1),
         (OptimConfig, "hindsight", -0.1),
         (OptimConfig, "kl_warmup_epochs", -1.0),
@@ -128,11 +129,11 @@ def test_values_out_of_range_name_the_field_and_the_range(
 def test_the_ends_of_a_range_are_in_it() -> None:
     OptimConfig(lr=1.0, warmup_steps=0, final_lr=0.0, betas=(0.0, 0.0), ema_decay=0.0)
     OptimConfig(final_lr=1.0, batch_size=1, epochs=1, distillation=0.0)
-    OptimConfig(distillation=1.0)
+    OptimConfig(distillation=1.0, redraw=1.0)
 
 
-@pytest.mark.parametrize("name", ["free_bits", "kl_warmup_epochs"])
-def test_only_what_draws_has_latents_to_pay_for(name: str) -> None:
+@pytest.mark.parametrize("name", ["free_bits", "kl_warmup_epochs", "redraw"])
+def test_only_what_draws_has_options_of_drawing(name: str) -> None:
     with pytest.raises(ValueError, match=rf"optim\.{name} must be 0 for a network .*, got 0.5"):
         Recipe(ClassifierConfig(), optim=OptimConfig(**{name: 0.5}))
 

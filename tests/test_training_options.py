@@ -17,6 +17,7 @@ from trainings import (
     RECIPE,
     STEPS_PER_EPOCH,
     VALID,
+    Spy,
     checkpoints,
     halves,
     rows,
@@ -27,7 +28,7 @@ from drawnet import DRAW, objective
 from drawnet.data import Images
 from drawnet.evaluate import evaluate
 from drawnet.recipe import Recipe
-from drawnet.training import CheckpointError, Validation, train
+from drawnet.training import CheckpointError, Interrupted, Validation, train
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
 from drawnet.training.tasks import Given
@@ -166,6 +167,40 @@ def test_the_weight_of_the_kl_rises_from_nothing() -> None:
         loss, means = task.minimised(model, Given(*batch, noise, 4, epochs))
         nll = means[0] - means[1]
         torch.testing.assert_close(loss, nll + weight * means[1])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, BY_CLASS])
+@pytest.mark.parametrize("count", [0, 2, BATCH])
+def test_what_is_drawn_again_is_learned_like_any_image(recipe: Recipe, count: int) -> None:
+    recipe = replace(recipe, optim=replace(recipe.optim, redraw=count / BATCH))
+    model, (x, y) = DRAW(recipe.model), LABELLED[0].batch(torch.arange(BATCH))
+    noise, told = torch.randn(4, BATCH, 5), y if recipe.model.classes else None
+    given = Given(x, y, noise, 4, generator=torch.Generator().manual_seed(3))
+    loss, means = Training(recipe, model, STEPS_PER_EPOCH).task.minimised(model, given)
+    found = torch.autograd.grad(loss, list(model.parameters()))
+
+    if count:
+        generator = torch.Generator().manual_seed(3)
+        first = None if told is None else told[:count]
+        again = torch.randn(4, count, 5, generator=generator)
+        mean = model(x[:count], y=first, noise=again).mean.detach()
+        x = torch.cat([torch.bernoulli(mean, generator=generator), x[count:]])
+        assert not torch.equal(x, given.x)
+    expected = -objective.elbo(x, model(x, y=told, noise=noise)).mean()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(means[0], expected.detach())
+    torch.testing.assert_close(found, torch.autograd.grad(expected, list(model.parameters())))
+
+
+def test_drawn_again_alike_after_a_resume(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=0.5))
+    run(tmp_path / "whole", recipe=recipe)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", Spy(kill=12), recipe)
+    run(tmp_path / "parts", recipe=recipe, resume=True)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    run(tmp_path / "without")
+    assert rows(tmp_path / "without") != rows(tmp_path / "whole")
 
 
 def test_a_checkpoint_from_before_a_choice_was_there_goes_on(tmp_path: Path) -> None:

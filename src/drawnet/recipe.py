@@ -82,6 +82,9 @@ class OptimConfig:
             glimpse's KL, averaged over the batch, is not pushed below that. For networks that draw.
         kl_warmup_epochs: Epochs, >= 0, over which the weight of the KL in training rises from 0 to
             1, linearly. For networks that draw.
+        redraw: The share, in [0, 1], of the images of each training batch that the network draws
+            again first, as it is by then, and learns from in place of the originals. See
+            `drawnet.training.tasks.Drawing`. For networks that draw.
         distillation: The share of the teachers' answers in what is learned, in [0, 1]; the labels
             have the rest. Without `teachers` in the recipe this does nothing.
         hindsight: The weight, >= 0, of what the windows learn from another search of the images
@@ -102,6 +105,7 @@ class OptimConfig:
     glimpse_schedule: dict[int, int] = field(default_factory=dict)
     free_bits: float = 0.0
     kl_warmup_epochs: float = 0.0
+    redraw: float = 0.0
     distillation: float = 0.5
     hindsight: float = 0.0
 
@@ -125,7 +129,9 @@ class OptimConfig:
         for name in ("free_bits", "kl_warmup_epochs", "hindsight"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"optim.{name}", ">= 0 and finite", value)
-        _require(0 <= self.distillation <= 1, "optim.distillation", "in [0, 1]", self.distillation)
+        for name in ("redraw", "distillation"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"optim.{name}", "in [0, 1]", value)
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,7 @@ class Recipe:
             wanted = f"a schedule that ends with model.glimpses, which is {whole}"
             _require(final == whole, "optim.glimpse_schedule", wanted, schedule)
         if not isinstance(self.model, DRAWConfig):
-            for name in ("free_bits", "kl_warmup_epochs"):
+            for name in ("free_bits", "kl_warmup_epochs", "redraw"):
                 value = getattr(self.optim, name)
                 _require(value == 0, f"optim.{name}", "0 for a network that does not draw", value)
         elif self.teachers:

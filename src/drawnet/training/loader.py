@@ -24,6 +24,7 @@ class Stream(IntEnum):
     IMAGES = 2
     LATENTS = 3
     VALIDATION = 4
+    REDRAWN = 5
 
 
 def reseed(generator: torch.Generator, seed: int, stream: Stream, *place: int) -> torch.Generator:

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -68,7 +68,6 @@ class Training(LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.start_sha256 = start_sha256
         self.origin = origin
-        self.noise_generator: torch.Generator | None = None
         self.tally = torch.zeros(4)  # no buffers: each process has its own
         self.streak = torch.zeros(2)
 
@@ -76,6 +75,10 @@ class Training(LightningModule):
     def epoch(self) -> int:
         """The current pass over the training set, counted from 0."""
         return self.global_step // self.steps_per_epoch
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.device)
 
     def on_fit_start(self) -> None:
         """Move the sums and the teachers to the device, and choose how it computes."""
@@ -105,7 +108,11 @@ class Training(LightningModule):
         x, y = batch
         glimpses = self.recipe.glimpses(self.epoch)
         epochs = self.global_step / self.steps_per_epoch
-        given = Given(x, y, self._noise(len(x), glimpses), glimpses, epochs)
+        noise = self._noise(len(x), glimpses)
+        # From here on the generator is this process's own.
+        place = (self.global_step, self.global_rank)
+        generator = reseed(self._generator, self.recipe.seed, Stream.REDRAWN, *place)
+        given = Given(x, y, noise, glimpses, epochs, generator)
         loss, self._last = self.task.minimised(self.model, given, self._average)
         # If the loss is not finite, make the gradient not finite either, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
@@ -119,10 +126,8 @@ class Training(LightningModule):
 
     def _noise(self, count: int, glimpses: int) -> Tensor | None:
         """The noise of this step, ``(T, B, Z)``: this process's slice of that of the batch."""
-        if self.noise_generator is None:
-            self.noise_generator = torch.Generator(self.device)
-        reseed(self.noise_generator, self.recipe.seed, Stream.LATENTS, self.global_step)
-        whole = self.task.noise(self.noise_generator, self.recipe.optim.batch_size, glimpses)
+        generator = reseed(self._generator, self.recipe.seed, Stream.LATENTS, self.global_step)
+        whole = self.task.noise(generator, self.recipe.optim.batch_size, glimpses)
         first = self.global_rank * count
         return None if whole is None else whole[:, first : first + count]
 

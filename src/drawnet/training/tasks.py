@@ -54,6 +54,7 @@ class Given(NamedTuple):
     noise: Tensor | None  # from `Task.noise`
     glimpses: int  # T
     epochs: float = 0.0  # of training before this step
+    generator: torch.Generator | None = None  # for what else is random
 
 
 class Task(ABC):
@@ -87,13 +88,23 @@ class Task(ABC):
         return means[0], means.detach()
 
 
+Facts: TypeAlias = Callable[..., tuple[Tensor, ...]]
+"""The function `facts`, or a recording of it."""
+
+
 class Drawing(Task):
     """Maximise the variational bound: the loss is -elbo, and the KL is reported beside it.
+
+    With `redraw`, part of each training batch is drawn again by the network as it is: x' ~ D(X | z)
+    with z ~ Q(Z | x). If the network were perfect, so that Q were its posterior and its samples
+    were like the data, x' would be distributed as x is. A small set is learned by heart down to the
+    noise of its pixels, but this noise is never the same.
 
     Args:
         config: The configuration of the network.
         free_bits: See `OptimConfig`.
         kl_warmup_epochs: See `OptimConfig`.
+        redraw: See `OptimConfig`.
         graphs: See `TrainerConfig`.
     """
 
@@ -104,12 +115,16 @@ class Drawing(Task):
         config: DRAWConfig,
         free_bits: float = 0.0,
         kl_warmup_epochs: float = 0.0,
+        redraw: float = 0.0,
         graphs: bool = False,
     ) -> None:
         self.config = config
+        # Each of the two keeps its last recording only.
         self._facts = graphed(facts) if graphs else facts
+        self._sketch = graphed(facts) if graphs else facts
         self.free_bits = free_bits
         self.kl_warmup_epochs = kl_warmup_epochs
+        self.redraw = redraw
 
     def check(self, images: Images) -> None:
         """A network with labels as input needs images with as many classes."""
@@ -123,26 +138,43 @@ class Drawing(Task):
 
     def losses(self, model: Pretrained, given: Given) -> Tensor:
         """-elbo and KL of each image, in nats: ``(2, B)``."""
-        return self._judged(given.x, self._drawn(model, given))
+        return self._judged(given.x, self._drawn(model, given, self._facts))
 
     def minimised(
         self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """-elbo, or `objective.training_loss` with free bits or a warm-up of the KL."""
+        """-elbo, or `objective.training_loss` with free bits or a warm-up of the KL.
+
+        With `redraw`, all numbers are of a batch that is partly redrawn.
+        """
+        given = self._redrawn(model, given)
         weight = 1.0
         if self.kl_warmup_epochs:
             weight = min(weight, given.epochs / self.kl_warmup_epochs)
         if weight == 1 and self.free_bits == 0:
             return super().minimised(model, given, average)
-        trace = self._drawn(model, given)
+        trace = self._drawn(model, given, self._facts)
         loss = objective.training_loss(
             given.x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
         )
         return loss, self._judged(given.x, trace).mean(1).detach()
 
-    def _drawn(self, model: Pretrained, given: Given) -> Trace:
+    def _redrawn(self, model: Pretrained, given: Given) -> Given:
+        """The same with the first images, a share `redraw` of all, drawn again."""
+        count = round(self.redraw * len(given.x))
+        if count == 0:
+            return given
+        first, y = given.x[:count], None if given.y is None else given.y[:count]
+        shape = (given.glimpses, count, self.config.z_size)
+        noise = torch.randn(shape, generator=given.generator, device=first.device)
+        # With gradients, which nothing uses: the fast path is for them.
+        trace = self._drawn(model, Given(first, y, noise, given.glimpses), self._sketch)
+        drawn = trace.likelihood.sample(trace.canvas[-1].detach(), given.generator)
+        return given._replace(x=torch.cat([drawn, given.x[count:]]))
+
+    def _drawn(self, model: Pretrained, given: Given, facts: Facts) -> Trace:
         told = given.y if self.config.classes else None
-        canvas, z, mu, log_sigma, *prior = self._facts(model, given.x, told, given.noise)
+        canvas, z, mu, log_sigma, *prior = facts(model, given.x, told, given.noise)
         prior_mu, prior_log_sigma = prior or (None, None)
         assert isinstance(model, DRAW)
         return Trace(
@@ -251,7 +283,7 @@ def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
     """The task that a recipe's network is trained for."""
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
-        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
+        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, optim.redraw, graphs)
     return Classifying(config.classes, graphs, teachers, optim.distillation, optim.hindsight)
 
 
