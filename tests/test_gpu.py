@@ -223,11 +223,12 @@ def test_a_training_of_recorded_steps_is_the_same_training(
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
     recipe = replace(GPU, trainer=replace(GPU.trainer, strategy=strategy))
     recipe = replace(recipe, optim=replace(GPU.optim, free_bits=0.1, kl_warmup_epochs=1.0))
+    recipe = replace(recipe, optim=replace(recipe.optim, redraw=0.5))
     plain = replace(PLAIN, optim=recipe.optim)
     run(tmp_path / "plain", Spy(nan=range(4, 6)), plain)
     assert not record.called
     run(tmp_path / "graphs", Spy(nan=range(4, 6)), recipe)
-    assert record.call_count == len(GPU.optim.glimpse_schedule)
+    assert record.call_count == 2 * len(GPU.optim.glimpse_schedule)  # to draw again, and to learn
     tally = final_state(tmp_path / "plain")["drawnet"]["tally"]
     assert tally[..., -1] == EPOCHS * STEPS_PER_EPOCH - 2
     assert_same_training(tmp_path / "graphs", tmp_path / "plain")

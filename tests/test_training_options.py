@@ -19,6 +19,7 @@ from trainings import (
     VALID,
     Spy,
     checkpoints,
+    final_state,
     halves,
     rows,
     run,
@@ -194,13 +195,16 @@ def test_what_is_drawn_again_is_learned_like_any_image(recipe: Recipe, count: in
 
 def test_drawn_again_alike_after_a_resume(tmp_path: Path) -> None:
     recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=0.5))
-    run(tmp_path / "whole", recipe=recipe)
+    spoilt = range(4, 6)
+    run(tmp_path / "whole", Spy(nan=spoilt), recipe)
     with pytest.raises(Interrupted):
-        run(tmp_path / "parts", Spy(kill=12), recipe)
+        run(tmp_path / "parts", Spy(nan=spoilt, kill=12), recipe)
     run(tmp_path / "parts", recipe=recipe, resume=True)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
-    run(tmp_path / "without")
+    run(tmp_path / "without", Spy(nan=spoilt))
     assert rows(tmp_path / "without") != rows(tmp_path / "whole")
+    steps = final_state(tmp_path / "whole")["drawnet"]["tally"][..., -1]
+    assert steps == EPOCHS * STEPS_PER_EPOCH - len(spoilt)
 
 
 def test_a_checkpoint_from_before_a_choice_was_there_goes_on(tmp_path: Path) -> None:

@@ -169,7 +169,9 @@ class Drawing(Task):
         noise = torch.randn(shape, generator=given.generator, device=first.device)
         # With gradients, which nothing uses: the fast path is for them.
         trace = self._drawn(model, Given(first, y, noise, given.glimpses), self._sketch)
-        drawn = trace.likelihood.sample(trace.canvas[-1].detach(), given.generator)
+        mean = trace.mean.detach()
+        drawn = trace.likelihood.sample(trace.canvas[-1].detach().nan_to_num(), given.generator)
+        drawn = torch.where(mean.isnan(), mean, drawn)  # so that the step is skipped
         return given._replace(x=torch.cat([drawn, given.x[count:]]))
 
     def _drawn(self, model: Pretrained, given: Given, facts: Facts) -> Trace:
