@@ -88,6 +88,17 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert sum(map(len, parts)) == 80
 
 
+def test_a_folder_with_two_names_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for i in range(40):
+        save(tmp_path / "b" / f"{i}.png", 3, 5)
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "c").symlink_to("b")
+    parts = [load("folder", split, tmp_path, size=2) for split in ("train", "valid", "test")]
+    assert sum(map(len, parts)) == 40
+    assert {part.classes for part in parts} == {("a",)}
+
+
 def test_shares_of_the_splits() -> None:
     parts = [split_of(f"photo {i}.jpg") for i in range(5000)]
     assert parts.count("train") / 5000 == pytest.approx(0.8, abs=0.02)
@@ -237,7 +248,8 @@ def test_fuzzed_pictures(suffix: str) -> None:
         ({"skip_broken": 1}, "skip_broken must be of type bool, got 1"),
         ({"fit": "pad"}, "fit must be one of crop, stretch, got 'pad'"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
-        ({"megapixels": float("nan")}, "megapixels must be > 0, got nan"),
+        ({"megapixels": float("nan")}, "megapixels must be in \\(0, 178\\], got nan"),
+        ({"megapixels": 200}, "megapixels must be in \\(0, 178\\], got 200"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -360,6 +372,8 @@ def test_iterable_datasets() -> None:
         ((Image.fromarray(GREY * np.float32(1)),), r"item 0: expected floats in \[0, 1\]"),
         ((GREY * np.nan,), r"item 0: expected floats in \[0, 1\], got nan to nan"),
         ((GREY.astype(int),), "item 0: expected uint8, bool or floats, got int64"),
+        ((Image.fromarray(GREY.astype(np.int32)),), r"8 or 16 bits, got 32 \(mode I\)"),
+        (((GREY, 10**9),), "expected labels below 100000, or the names of the classes, got 10000"),
         (((GREY, 0), GREY), "item 1: expected labels for all items or for none"),
         ((GREY, (GREY, 0)), "item 1: expected labels for all items or for none"),
         (((GREY, -1),), "item 0: expected an integer label >= 0, got -1"),

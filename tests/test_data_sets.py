@@ -320,9 +320,10 @@ def test_svhn_damaged_cache(data_dir: Path, cache_folder: Path) -> None:
     folder = data_dir / "svhn" / "format1_sample"
     load("svhn", "test", folder)
     (prepared,) = cache_folder.rglob("*.npy")
-    prepared.write_bytes(prepared.read_bytes()[:-1])
-    with pytest.raises(DataError, match="npy: cannot be read; delete it"):
-        load("svhn", "test", folder)
+    for damaged in (prepared.read_bytes()[:-1], b""):
+        prepared.write_bytes(damaged)
+        with pytest.raises(DataError, match="npy: cannot be read; delete it"):
+            load("svhn", "test", folder)
 
 
 # All of them, damaged

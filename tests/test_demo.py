@@ -425,6 +425,17 @@ def test_weights_of_ones_own_stand_before_shipped_ones_of_the_same_name(tmp_path
 
 
 @pytest.mark.usefixtures("nothing_shipped")
+def test_no_weights_take_the_place_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("old/run", "run", "new/run"):
+        tiny_model().save_pretrained(folder)
+    models = demo.load(["old/run", "run", "new/run"]).models
+    assert list(models) == ["run", str(tmp_path / "run"), "new/run"]
+
+
+@pytest.mark.usefixtures("nothing_shipped")
 def test_classes_have_the_names_of_the_training(tmp_path: Path) -> None:
     tiny_model(classes=2).save_pretrained(tmp_path / "named", classes=["red", "blue"])
     tiny_model(classes=2).save_pretrained(tmp_path / "bare")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from drawnet import DRAWConfig
 from drawnet.config import ClassifierConfig, ConvNetConfig
@@ -19,9 +20,11 @@ from drawnet.recipe import (
     OptimConfig,
     Recipe,
     TrainerConfig,
+    add_fields,
     find,
     network_in,
     read,
+    recipe_of,
     shipped,
 )
 from drawnet.training.run_folder import RunFolder
@@ -42,6 +45,16 @@ def test_shipped_recipes_say_what_they_are_and_hold_known_values(name: str) -> N
     assert read(name) == recipe
     assert recipe.network == network == network_in(path)
     assert recipe.data.name in SOURCES
+
+
+def test_one_option_of_the_data_keeps_the_others() -> None:
+    parser = ArgumentParser()
+    add_fields(parser, find("mnist-labels"))
+    for given, expected in (
+        (["--data.options.include_valid", "true"], {"binarize": True, "include_valid": True}),
+        (["--data.options", "{include_valid: true}"], {"include_valid": True}),
+    ):
+        assert recipe_of(parser.parse_args(given)).data.options == expected
 
 
 @pytest.mark.parametrize("network", [DRAWConfig(glimpses=3), ClassifierConfig(), ConvNetConfig()])

@@ -14,6 +14,7 @@ from trainings import (
     BATCH,
     COUNT,
     EPOCHS,
+    IMAGES,
     RECIPE,
     STEPS_PER_EPOCH,
     VALID,
@@ -191,6 +192,16 @@ def test_what_is_drawn_again_is_learned_like_any_image(recipe: Recipe, count: in
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(means[0], expected.detach())
     torch.testing.assert_close(found, torch.autograd.grad(expected, list(model.parameters())))
+
+
+def test_what_cannot_be_drawn_is_not_drawn_again(tmp_path: Path) -> None:
+    train_images, valid = IMAGES
+    grey = replace(train_images, pixels=train_images.pixels // 2)
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=0.5, epochs=1))
+    with pytest.raises(ValueError, match=r"optim\.redraw must be 0 .* likelihood bernoulli cannot"):
+        train(recipe, tmp_path / "a", images=(grey, valid), bar=False)
+    logistic = replace(recipe, model=replace(recipe.model, likelihood="logistic"))
+    train(logistic, tmp_path / "b", images=(grey, valid), bar=False)
 
 
 def test_drawn_again_alike_after_a_resume(tmp_path: Path) -> None:

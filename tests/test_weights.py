@@ -129,6 +129,8 @@ def test_classes_without_a_name_each_have_numbers() -> None:
     for facts in ({}, {"classes": ["a"]}, {"classes": ["a", "b", "c"]}):
         assert class_names(facts, 2) == ["0", "1"]
     assert class_names({"classes": ["a", "b"]}, 2) == ["a", "b"]
+    assert class_names({"classes": 2}, 2) == ["0", "1"]
+    assert class_names({"classes": [7, 8]}, 2) == ["7", "8"]
 
 
 def test_weights_of_the_hub_can_be_those_of_one_revision(
@@ -138,7 +140,7 @@ def test_weights_of_the_hub_can_be_those_of_one_revision(
     tiny_model().save_pretrained(tmp_path)
 
     def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert allow_patterns == ["*.json", "*.safetensors"]
+        assert allow_patterns == ["config.json", "model.safetensors"]
         asked.append((name, revision))
         return str(tmp_path)
 

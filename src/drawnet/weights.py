@@ -150,8 +150,10 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def class_names(provenance: Mapping[str, Any], count: int) -> list[str]:
     """The names of a network's classes, from its training images if they had any, or numbers."""
-    names = list(provenance.get("classes") or [])
-    return names if len(names) == count else [str(k) for k in range(count)]
+    names = provenance.get("classes")
+    if not isinstance(names, list) or len(names) != count:
+        names = list(range(count))
+    return [str(name) for name in names]
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:
@@ -173,7 +175,7 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
         message = f"no folder {name}; to look on the hub, pip install huggingface_hub"
         raise WeightsError(message) from error
     try:
-        patterns = ["*.json", "*.safetensors"]
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
+        files = ["config.json", "model.safetensors"]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{name}: no such folder, and the hub says: {error}") from error

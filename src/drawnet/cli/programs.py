@@ -15,7 +15,7 @@ def weights(argv: Sequence[str]) -> None:
         "name", nargs="?", help="print all about these weights, as JSON: a name or a folder"
     )
     asked = parser.parse_args(argv)
-    from drawnet.weights import describe, locate, shipped
+    from drawnet.weights import SHIPPED, describe, locate, shipped
 
     if asked.name is not None:
         print(json.dumps(describe(locate(asked.name)), indent=2))
@@ -23,7 +23,7 @@ def weights(argv: Sequence[str]) -> None:
     if not shipped():
         note("weights", "no weights come with this package")
     for name in shipped():
-        facts = describe(locate(name))
+        facts = describe(SHIPPED / name)
         print(f"{name:20} {', '.join(_provenance(facts['model'], facts['provenance']))}")
 
 

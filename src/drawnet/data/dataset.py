@@ -13,6 +13,9 @@ from drawnet.checks import SLACK
 from drawnet.data.images import DataError, Images
 from drawnet.data.pictures import planes, repaint
 
+MOST_CLASSES = 100_000
+"""With larger labels, a dataset must say what its classes are."""
+
 
 def from_dataset(
     dataset: Dataset[Any],
@@ -51,6 +54,9 @@ def from_dataset(
     if not pixels:
         raise DataError(f"{name}: expected at least one item, got none")
     if labels and not classes:
+        if max(labels) >= MOST_CLASSES:
+            wanted = f"labels below {MOST_CLASSES}, or the names of the classes"
+            raise DataError(f"{name}: expected {wanted}, got {max(labels)}")
         classes = [str(label) for label in range(max(labels) + 1)]
     if labels and max(labels) >= len(classes):
         raise DataError(f"{name}: expected labels below {len(classes)}, got {max(labels)}")
@@ -75,7 +81,7 @@ def _label(label: list[Any], where: str) -> list[int]:
     if not label:
         return []
     try:
-        (value,) = (np.asarray(part).item() for part in label)
+        (value,) = (_plain(part).item() for part in label)
     except ValueError as error:
         raise DataError(f"{where}: expected a picture and one label, got {label}") from error
     if not isinstance(value, int) or value < 0:
@@ -83,11 +89,17 @@ def _label(label: list[Any], where: str) -> list[int]:
     return [int(value)]
 
 
+def _plain(part: Any) -> np.ndarray:
+    return np.asarray(part.cpu() if isinstance(part, Tensor) else part)
+
+
 def _bytes(picture: object, where: str) -> np.ndarray:
     """(C, H, W) uint8."""
     if isinstance(picture, Image.Image):
         if picture.mode == "F":
             return _bytes(np.asarray(picture), where)
+        if picture.mode == "I":  # nothing says where white is
+            raise DataError(f"{where}: expected a Pillow image of 8 or 16 bits, got 32 (mode I)")
         grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
         return planes(repaint(picture, 1 if grey else 3))
     if isinstance(picture, Tensor):

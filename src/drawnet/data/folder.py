@@ -47,7 +47,8 @@ def folder(
         binarize: Draw every number as 0 or 1, afresh at each use; otherwise keep intensities.
         skip_broken: Skip pictures and folders that cannot be read, each with a warning in the log;
             otherwise the first one is an error.
-        megapixels: A picture with more than this counts as broken, and is not decoded.
+        megapixels: A picture with more than this counts as broken, and is not decoded. At most 178,
+            the limit of Pillow.
     """
     if store.data_dir is None:
         raise ValueError("folder needs the folder with the pictures: give data_dir, or --data-dir")
@@ -59,8 +60,8 @@ def folder(
         raise ValueError(f"fit must be one of {', '.join(_FITS)}, got {fit!r}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if not megapixels > 0:
-        raise ValueError(f"megapixels must be > 0, got {megapixels}")
+    if not 0 < megapixels <= 178:
+        raise ValueError(f"megapixels must be in (0, 178], got {megapixels}")
 
     root = store.data_dir
     found, closed = _pictures(root, skip_broken)
@@ -132,12 +133,11 @@ def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
     closed: list[OSError] = []
     found, walked = [], set()
     for parent, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
-        walked.add(os.path.realpath(parent))  # links may lead in circles
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(Path(parent, name)) not in walked
-        ]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(parent)) in walked:  # by a link
+            folders.clear()
+            continue
+        walked.add(real)
         found += [
             Path(parent, name).relative_to(root)
             for name in files

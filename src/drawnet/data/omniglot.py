@@ -95,7 +95,7 @@ def read_drawings(path: Path) -> dict[str, np.ndarray]:
                 name = "/".join(info.filename.split("/")[-3:])
                 drawings[name] = _shrink(data, f"{path}, {name}")
             return drawings
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a parser that is fed garbage may raise anything
         raise DataError(f"{path}: cannot be read as a zip file ({error})") from error

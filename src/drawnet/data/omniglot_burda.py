@@ -59,7 +59,7 @@ def read_chardata(path: Path, variable: str) -> np.ndarray:
                 f"{path}: expected {variable} of shape {expected}, got {shapes.get(variable)}"
             )
         columns = np.asarray(loadmat(path, variable_names=[variable])[variable])
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a parser that is fed garbage may raise anything
         raise DataError(f"{path}: cannot be read as a MATLAB file ({error})") from error

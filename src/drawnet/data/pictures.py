@@ -43,7 +43,7 @@ def decode(
                         f"got {width} x {height}"
                     )
                 return repaint(ImageOps.exif_transpose(image), channels)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{where}: expected a PNG, JPEG or WebP picture, got none") from error

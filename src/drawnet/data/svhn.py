@@ -98,7 +98,7 @@ def _prepared(parts: list[Path], store: Store) -> np.ndarray:
             raise DataError(f"{target.parent}: cannot be written to ({error})") from error
     try:
         pixels: np.ndarray = np.load(target, mmap_mode="c")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{target}: cannot be read; delete it ({error})") from error
     return pixels
 
@@ -162,7 +162,7 @@ def read_boxes(part: Path, store: Store) -> list[_Number]:
                 if (part / name).is_file() and len(sides[0]) <= _MOST_DIGITS:
                     numbers.append(_union(part / name, *sides))
                 store.tell(f"reading the boxes of {part.name}", i + 1, len(names))
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a parser that is fed garbage may raise anything
         raise DataError(f"{path}: cannot be read as digitStruct.mat ({error!r})") from error

@@ -82,9 +82,12 @@ def load(names: Sequence[str | Path]) -> Networks:
             classes[label] = store.class_names(provenance, models[label].config.classes)
 
     for name in names:
-        label = _label(Path(name)) if Path(name).exists() else str(name)
-        taken = label in models or label in classifiers or label in store.shipped()
-        add(str(name) if taken else label, name, store.describe(store.locate(name))["model"])
+        label = str(name)
+        if (path := Path(name)).exists():
+            taken = {*models, *classifiers, *store.shipped()}
+            labels = (_label(path), str(name), str(path.resolve()))
+            label = next((each for each in labels if each not in taken), labels[-1])
+        add(label, name, store.describe(store.locate(name))["model"])
     shipped = {name: store.describe(store.SHIPPED / name) for name in store.shipped()}
     longest_first = sorted(shipped, key=lambda name: -shipped[name]["config"].get("glimpses", 0))
     for name in longest_first:

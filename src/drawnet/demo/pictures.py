@@ -8,7 +8,6 @@ this one there, too.
 """
 
 import base64
-import binascii
 import io
 import reprlib
 
@@ -50,7 +49,7 @@ def from_url(url: object) -> Image.Image:
         raise ValueError(f"the picture must have at most {MAX_BYTES / 1e6:g} MB")
     try:
         data = base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"the picture is damaged: {error}") from error
     return decode(io.BytesIO(data), "the picture", channels=3)
 

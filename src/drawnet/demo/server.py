@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 SESSIONS = 64
-"""How many visitors the page remembers anything about."""
+"""How many visitors' states and unread answers the page keeps."""
 
 
 def application(networks: Networks) -> Guard:

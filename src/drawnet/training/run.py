@@ -14,8 +14,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from drawnet import data
-from drawnet.config import ClassifierConfig, ConvNetConfig
+from drawnet import data, likelihood
+from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
 from drawnet.metrics import read_rows
@@ -122,6 +122,9 @@ def train(
                 f"({each.split}), got {tuple(recipe.model.image_shape)}"
             )
         task_of(recipe).check(each)
+    kind = network or network_of(recipe.model)
+    if recipe.optim.redraw and kind is DRAW:
+        _check_redrawn(recipe.model, train_images)
     teachers = teachers_of(recipe)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     steps = recipe.optim.epochs * steps_per_epoch
@@ -129,7 +132,6 @@ def train(
         raise CheckpointError(f"checkpoint {begun.checkpoint}: nothing is left to train")
     if first:
         _foresee(recipe, steps, begun.step if begun else 0)
-    kind = network or network_of(recipe.model)
     taught = {name: sha256_of_weights(name) for name in recipe.teachers}
     # All other sets are published ones, and never change.
     found = sha256_of_images(images) if given is None and train_images.name == "folder" else None
@@ -224,6 +226,18 @@ def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
         log.warning(line, steps, optim.warmup_steps)
     if begun >= steps:
         log.warning("nothing is left to train: the checkpoint is of step %d", begun)
+
+
+def _check_redrawn(config: NetworkConfig, images: Images) -> None:
+    """Images that the likelihood cannot draw would be redrawn as images of another kind."""
+    assert isinstance(config, DRAWConfig)
+    some = torch.arange(min(len(images), 100))
+    x, _ = images.batch(some, torch.Generator(images.pixels.device))
+    if not likelihood.of(config).is_code_length(x):
+        raise ValueError(
+            f"optim.redraw must be 0 for images with intensities between black and white, which "
+            f"likelihood {config.likelihood} cannot draw, such as {images.name}"
+        )
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:

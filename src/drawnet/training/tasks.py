@@ -171,6 +171,7 @@ class Drawing(Task):
         trace = self._drawn(model, Given(first, y, noise, given.glimpses), self._sketch)
         mean = trace.mean.detach()
         drawn = trace.likelihood.sample(trace.canvas[-1].detach().nan_to_num(), given.generator)
+        drawn = drawn.clamp(0, 1)  # a likelihood of your own may leave the range
         drawn = torch.where(mean.isnan(), mean, drawn)  # so that the step is skipped
         return given._replace(x=torch.cat([drawn, given.x[count:]]))
 

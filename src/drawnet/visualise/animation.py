@@ -80,7 +80,7 @@ def animate(
     for t, painted in enumerate(canvases, start=glimpses - len(canvases)):
         mean = trace.likelihood.mean(painted)
         if x is not None and known is not None:
-            mean = paint.cover(torch.where(known, x, mean), known, paint.TINT)
+            mean = paint.cover(torch.where(known.to(x.device), x, mean), known, paint.TINT)
         canvas = paint.to_pictures(mean, scale)
         inputs = [picture.copy() for picture in above]
         if windows and t >= 0:
