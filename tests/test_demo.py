@@ -435,6 +435,14 @@ def test_no_weights_take_the_place_of_others(
     assert list(models) == ["run", str(tmp_path / "run"), "new/run"]
 
 
+def test_shipped_weights_have_their_name_beside_a_folder_of_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").mkdir()
+    assert list(demo.load(["mnist"]).models) == list(demo.load([]).models)
+
+
 @pytest.mark.usefixtures("nothing_shipped")
 def test_classes_have_the_names_of_the_training(tmp_path: Path) -> None:
     tiny_model(classes=2).save_pretrained(tmp_path / "named", classes=["red", "blue"])

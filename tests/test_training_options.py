@@ -29,6 +29,7 @@ from trainings import (
 from drawnet import DRAW, objective
 from drawnet.data import Images
 from drawnet.evaluate import evaluate
+from drawnet.likelihood import Bernoulli
 from drawnet.recipe import Recipe
 from drawnet.training import CheckpointError, Interrupted, Validation, train
 from drawnet.training.loader import Stream, reseed
@@ -174,10 +175,9 @@ def test_the_weight_of_the_kl_rises_from_nothing() -> None:
 @pytest.mark.parametrize("recipe", [RECIPE, BY_CLASS])
 @pytest.mark.parametrize("count", [0, 2, BATCH])
 def test_what_is_drawn_again_is_learned_like_any_image(recipe: Recipe, count: int) -> None:
-    recipe = replace(recipe, optim=replace(recipe.optim, redraw=count / BATCH))
     model, (x, y) = DRAW(recipe.model), LABELLED[0].batch(torch.arange(BATCH))
     noise, told = torch.randn(4, BATCH, 5), y if recipe.model.classes else None
-    given = Given(x, y, noise, 4, generator=torch.Generator().manual_seed(3))
+    given = Given(x, y, noise, 4, 0.0, count, torch.Generator().manual_seed(3))
     loss, means = Training(recipe, model, STEPS_PER_EPOCH).task.minimised(model, given)
     found = torch.autograd.grad(loss, list(model.parameters()))
 
@@ -194,18 +194,69 @@ def test_what_is_drawn_again_is_learned_like_any_image(recipe: Recipe, count: in
     torch.testing.assert_close(found, torch.autograd.grad(expected, list(model.parameters())))
 
 
+class Bright(Bernoulli):
+    """A likelihood of one's own, whose samples leave the range and carry gradients."""
+
+    def sample(self, canvas: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return 1.5 * self.mean(canvas)
+
+
+class Mine(DRAW):
+    pass
+
+
+class MineBright(DRAW):
+    likelihood = Bright()
+
+
+def test_what_is_drawn_again_is_an_image_and_no_part_of_the_gradient() -> None:
+    model, x = MineBright(RECIPE.model), LABELLED[0].batch(torch.arange(BATCH))[0]
+    noise, generator = torch.randn(4, BATCH, 5), torch.Generator().manual_seed(3)
+    task = Training(RECIPE, model, STEPS_PER_EPOCH).task
+    given = Given(x, None, noise, 4, 0.0, BATCH, generator)
+    found = torch.autograd.grad(task.minimised(model, given)[0], list(model.parameters()))
+    again = torch.randn(4, BATCH, 5, generator=generator.manual_seed(3))
+    x = (1.5 * model(x, noise=again).mean).clamp(0, 1).detach()
+    loss = -objective.elbo(x, model(x, noise=noise)).mean()
+    torch.testing.assert_close(found, torch.autograd.grad(loss, list(model.parameters())))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("processes", [1, 2, 6])
+def test_the_processes_draw_the_share_of_the_whole_batch_again(
+    share: float, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=share))
+    seen: list[Given] = []
+    for rank in range(processes):
+        module = Training(recipe, DRAW(RECIPE.model), STEPS_PER_EPOCH)
+        monkeypatch.setattr(Training, "global_rank", rank)
+
+        def note(_: DRAW, given: Given, *__: Any) -> tuple[Tensor, Tensor]:
+            seen.append(given)
+            return torch.zeros(()), torch.zeros(2)
+
+        monkeypatch.setattr(module.task, "minimised", note)
+        module.training_step((torch.zeros(BATCH // processes, 1, 9, 8), None), 0)
+    assert sum(given.redrawn for given in seen) == round(share * BATCH)
+    drawn = {torch.rand((), generator=given.generator).item() for given in seen}
+    assert len(drawn) == processes, "each has noise of its own"
+
+
 def test_what_cannot_be_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     train_images, valid = IMAGES
     grey = replace(train_images, pixels=train_images.pixels // 2)
     recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=0.5, epochs=1))
     with pytest.raises(ValueError, match=r"optim\.redraw must be 0 .* likelihood bernoulli cannot"):
         train(recipe, tmp_path / "a", images=(grey, valid), bar=False)
+    with pytest.raises(ValueError, match=r"optim\.redraw must be 0"):
+        train(recipe, tmp_path / "a", images=(grey, valid), bar=False, network=Mine)
     logistic = replace(recipe, model=replace(recipe.model, likelihood="logistic"))
     train(logistic, tmp_path / "b", images=(grey, valid), bar=False)
 
 
 def test_drawn_again_alike_after_a_resume(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=0.5))
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=1.0))
     spoilt = range(4, 6)
     run(tmp_path / "whole", Spy(nan=spoilt), recipe)
     with pytest.raises(Interrupted):

@@ -133,11 +133,12 @@ def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
     closed: list[OSError] = []
     found, walked = [], set()
     for parent, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         if (real := os.path.realpath(parent)) in walked:  # by a link
             folders.clear()
             continue
         walked.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders.sort(key=lambda name: (Path(parent, name).is_symlink(), name))  # links last
         found += [
             Path(parent, name).relative_to(root)
             for name in files

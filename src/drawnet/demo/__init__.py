@@ -83,7 +83,7 @@ def load(names: Sequence[str | Path]) -> Networks:
 
     for name in names:
         label = str(name)
-        if (path := Path(name)).exists():
+        if (path := Path(name)).exists() and store.locate(name).parent != store.SHIPPED:
             taken = {*models, *classifiers, *store.shipped()}
             labels = (_label(path), str(name), str(path.resolve()))
             label = next((each for each in labels if each not in taken), labels[-1])

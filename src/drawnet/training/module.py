@@ -109,10 +109,13 @@ class Training(LightningModule):
         glimpses = self.recipe.glimpses(self.epoch)
         epochs = self.global_step / self.steps_per_epoch
         noise = self._noise(len(x), glimpses)
+        # Of the whole batch, redraw * batch_size images are drawn again, wherever they are.
+        first, share = self.global_rank * len(x), self.recipe.optim.redraw
+        redrawn = round(share * (first + len(x))) - round(share * first)
         # From here on the generator is this process's own.
         place = (self.global_step, self.global_rank)
         generator = reseed(self._generator, self.recipe.seed, Stream.REDRAWN, *place)
-        given = Given(x, y, noise, glimpses, epochs, generator)
+        given = Given(x, y, noise, glimpses, epochs, redrawn, generator)
         loss, self._last = self.task.minimised(self.model, given, self._average)
         # If the loss is not finite, make the gradient not finite either, on every process.
         return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)

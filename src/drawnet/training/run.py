@@ -14,10 +14,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from drawnet import data, likelihood
-from drawnet.config import ClassifierConfig, ConvNetConfig, DRAWConfig
+from drawnet import data
+from drawnet.config import ClassifierConfig, ConvNetConfig
 from drawnet.data import Images
 from drawnet.fast import flush_denormals
+from drawnet.likelihood import Bernoulli
 from drawnet.metrics import read_rows
 from drawnet.model import DRAW
 from drawnet.progress import Progress
@@ -123,8 +124,6 @@ def train(
             )
         task_of(recipe).check(each)
     kind = network or network_of(recipe.model)
-    if recipe.optim.redraw and kind is DRAW:
-        _check_redrawn(recipe.model, train_images)
     teachers = teachers_of(recipe)
     steps_per_epoch = _steps_per_epoch(train_images, recipe)
     steps = recipe.optim.epochs * steps_per_epoch
@@ -168,6 +167,8 @@ def train(
             trainer.world_size,
         )
         model = _network(kind, recipe, train_images, resumes=begun is not None)
+        if recipe.optim.redraw and isinstance(model, DRAW):
+            _check_can_be_redrawn(model, train_images)
         module = Training(recipe, model, steps_per_epoch, start_sha256, teachers, origin)
         step = begun.step if begun else 0
         with folder.held() if first else nullcontext():
@@ -228,16 +229,16 @@ def _foresee(recipe: Recipe, steps: int, begun: int) -> None:
         log.warning("nothing is left to train: the checkpoint is of step %d", begun)
 
 
-def _check_redrawn(config: NetworkConfig, images: Images) -> None:
-    """Images that the likelihood cannot draw would be redrawn as images of another kind."""
-    assert isinstance(config, DRAWConfig)
-    some = torch.arange(min(len(images), 100))
-    x, _ = images.batch(some, torch.Generator(images.pixels.device))
-    if not likelihood.of(config).is_code_length(x):
-        raise ValueError(
-            f"optim.redraw must be 0 for images with intensities between black and white, which "
-            f"likelihood {config.likelihood} cannot draw, such as {images.name}"
-        )
+def _check_can_be_redrawn(model: DRAW, images: Images) -> None:
+    """Raise a `ValueError` if images would be redrawn in black and white that have intensities."""
+    generator = torch.Generator(images.pixels.device)
+    for index in torch.arange(len(images)).split(1000):
+        x, _ = images.batch(index, generator)
+        if isinstance(model.likelihood, Bernoulli) and not model.likelihood.is_code_length(x):
+            raise ValueError(
+                "optim.redraw must be 0 for images with intensities between black and white, which "
+                f"likelihood bernoulli cannot draw, such as {images.name}"
+            )
 
 
 def _steps_per_epoch(images: Images, recipe: Recipe) -> int:

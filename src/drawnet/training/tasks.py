@@ -54,6 +54,7 @@ class Given(NamedTuple):
     noise: Tensor | None  # from `Task.noise`
     glimpses: int  # T
     epochs: float = 0.0  # of training before this step
+    redrawn: int = 0  # how many of the images, the first, to draw again
     generator: torch.Generator | None = None  # for what else is random
 
 
@@ -95,16 +96,15 @@ Facts: TypeAlias = Callable[..., tuple[Tensor, ...]]
 class Drawing(Task):
     """Maximise the variational bound: the loss is -elbo, and the KL is reported beside it.
 
-    With `redraw`, part of each training batch is drawn again by the network as it is: x' ~ D(X | z)
-    with z ~ Q(Z | x). If the network were perfect, so that Q were its posterior and its samples
-    were like the data, x' would be distributed as x is. A small set is learned by heart down to the
-    noise of its pixels, but this noise is never the same.
+    With `OptimConfig.redraw`, the network as it is draws a part of each training batch again:
+    x' ~ D(X | z) with z ~ Q(Z | x). If the network were perfect, so that Q were its posterior and
+    its samples were like the data, x' would be distributed as x is. A small set is learned by heart
+    down to the noise of its pixels, but this noise is never the same.
 
     Args:
         config: The configuration of the network.
         free_bits: See `OptimConfig`.
         kl_warmup_epochs: See `OptimConfig`.
-        redraw: See `OptimConfig`.
         graphs: See `TrainerConfig`.
     """
 
@@ -115,7 +115,6 @@ class Drawing(Task):
         config: DRAWConfig,
         free_bits: float = 0.0,
         kl_warmup_epochs: float = 0.0,
-        redraw: float = 0.0,
         graphs: bool = False,
     ) -> None:
         self.config = config
@@ -124,7 +123,6 @@ class Drawing(Task):
         self._sketch = graphed(facts) if graphs else facts
         self.free_bits = free_bits
         self.kl_warmup_epochs = kl_warmup_epochs
-        self.redraw = redraw
 
     def check(self, images: Images) -> None:
         """A network with labels as input needs images with as many classes."""
@@ -145,7 +143,7 @@ class Drawing(Task):
     ) -> tuple[Tensor, Tensor]:
         """-elbo, or `objective.training_loss` with free bits or a warm-up of the KL.
 
-        With `redraw`, all numbers are of a batch that is partly redrawn.
+        All numbers are of the batch as it is after a part of it is drawn again.
         """
         given = self._redrawn(model, given)
         weight = 1.0
@@ -160,8 +158,8 @@ class Drawing(Task):
         return loss, self._judged(given.x, trace).mean(1).detach()
 
     def _redrawn(self, model: Pretrained, given: Given) -> Given:
-        """The same with the first images, a share `redraw` of all, drawn again."""
-        count = round(self.redraw * len(given.x))
+        """The same with the first images drawn again."""
+        count = given.redrawn
         if count == 0:
             return given
         first, y = given.x[:count], None if given.y is None else given.y[:count]
@@ -286,7 +284,7 @@ def task_of(recipe: Recipe, teachers: Sequence[Teacher] = ()) -> Task:
     """The task that a recipe's network is trained for."""
     config, optim, graphs = recipe.model, recipe.optim, recipe.trainer.graphs
     if isinstance(config, DRAWConfig):
-        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, optim.redraw, graphs)
+        return Drawing(config, optim.free_bits, optim.kl_warmup_epochs, graphs)
     return Classifying(config.classes, graphs, teachers, optim.distillation, optim.hindsight)
 
 
