@@ -98,8 +98,8 @@ class Drawing(Task):
 
     With `OptimConfig.redraw`, the network as it is draws a part of each training batch again:
     x' ~ D(X | z) with z ~ Q(Z | x). If the network were perfect, so that Q were its posterior and
-    its samples were like the data, x' would be distributed as x is. A small set is learned by heart
-    down to the noise of its pixels, but this noise is never the same.
+    its samples were like the data, x' would be distributed as x is. But x' is never the same twice,
+    so there is less to learn by heart.
 
     Args:
         config: The configuration of the network.
