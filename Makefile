@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
-VENV   ?= .venv
-OUT    ?= out
+VENV   = .venv
+OUT    = out
 
 BIN := $(VENV)/bin
 
@@ -42,6 +42,7 @@ clean:
 # torch first and by its exact version: where a build for the CPU is at hand it is taken, and an
 # open range would bring several gigabytes of CUDA.
 $(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "drawnet needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q -e .

@@ -379,6 +379,20 @@ def test_after_a_divergence_it_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(
+    "stop",
+    [training.Interrupted(signal.SIGTERM, rank=1), training.Diverged("not finite", rank=1)],
+)
+def test_only_the_first_process_tells_why_it_stops(
+    stop: Exception,
+    drawnet: Callable[..., Answer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(training, "train", Mock(side_effect=stop))
+    assert drawnet("train", "--recipe", "digits", "--out", tmp_path) == Answer(0, "", "")
+
+
+@pytest.mark.parametrize(
     ("argv", "resume", "overwrite"),
     [
         ([], False, False),

@@ -192,3 +192,27 @@ def test_glimpses_of_an_epoch() -> None:
     assert [scheduled.glimpses(epoch) for epoch in range(6)] == [9, 2, 2, 2, 9, 9]
     with pytest.raises(ValueError, match=r"ends with model\.glimpses, which is 9, got"):
         replace(recipe, optim=OptimConfig(glimpse_schedule={0: 9, 5: 8}))
+
+
+def test_a_file_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "~" / "run[1]*?"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("model: {glimpses: 7}\n")
+    monkeypatch.chdir(tmp_path)
+    assert read(folder / "recipe.yaml").model == DRAWConfig(glimpses=7)
+    assert read("~/run[1]*?/recipe.yaml").model == DRAWConfig(glimpses=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2", "seed is there twice"),
+        ("optim: {lr: 1e-4}\nseed: 2\noptim: {epochs: 5}", "optim is there twice"),
+        ("optim: {epochs: 5, lr: 1e-4, epochs: 5}", "epochs is there twice"),
+        ("optim: {lr: 1e-4}\noptim.epochs: 5", r"expected optim or optim\.epochs, got both"),
+    ],
+)
+def test_nothing_is_said_twice(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"twice\.yaml: .*{message}"):
+        read(tmp_path / "twice.yaml")

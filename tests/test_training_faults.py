@@ -20,6 +20,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 from trainings import (
     COUNT,
     EPOCHS,
@@ -42,7 +43,7 @@ from drawnet.recipe import DataConfig
 from drawnet.training import CheckpointError, Diverged, Interrupted, checkpoint, run_folder, train
 from drawnet.training import run as run_module
 from drawnet.training.checkpoint import AtomicCheckpointIO
-from drawnet.training.log import MetricsCSV
+from drawnet.training.log import MetricsCSV, TensorBoard
 from drawnet.training.resume import sha256_of_images
 from drawnet.training.run_folder import RunFolder
 
@@ -683,3 +684,28 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot save .*file/run/.lock: Not a directory"):
         run(tmp_path / "file" / "run", spy)
     assert not spy.seen, "before the first step"
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot save .*file/.lock: .*file is not a folder"):
+        run(tmp_path / "file")
+
+
+def test_a_full_disk_and_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    logger = TensorBoard(tmp_path, name="", version="log")
+    logger.log_metrics({"loss": 1.0}, 50)
+    with monkeypatch.context() as patch:
+        patch.setattr(SummaryWriter, "add_scalar", fail)
+        patch.setattr(SummaryWriter, "flush", fail)
+        with pytest.raises(OSError, match=r"cannot save .*/log: disk full"):
+            logger.log_metrics({"loss": 1.0}, 100)
+        with pytest.raises(OSError, match=r"cannot save .*/log: disk full"):
+            logger.finalize("success")
+        logger.finalize("failed")  # another error is on its way
+    with pytest.raises(ValueError, match="not supported"):
+        logger.log_metrics({"loss": "high"}, 150)  # type: ignore[dict-item]
+    logger.finalize("success")

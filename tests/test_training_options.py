@@ -1,12 +1,16 @@
 """Trainings of networks that draw: labels, likelihoods, and what their latents cost."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
@@ -35,6 +39,7 @@ from drawnet.training import CheckpointError, Interrupted, Validation, train
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
 from drawnet.training.tasks import Given
+from drawnet.training.trainer import trainer_of
 
 BY_CLASS = replace(RECIPE, model=replace(RECIPE.model, classes=2))
 
@@ -315,3 +320,68 @@ def test_loggers_and_callbacks_of_ones_own(tmp_path: Path) -> None:
     assert seen.steps == best.step == RECIPE.optim.epochs * STEPS_PER_EPOCH
     assert [step for step, _ in kept.rows] == [int(row["step"]) for row in rows(tmp_path)]
     assert kept.rows[-1][1]["valid_loss"] == best.loss
+
+
+def test_the_number_of_threads_is_that_of_the_recipe(tmp_path: Path) -> None:
+    class Lightning(Callback):  # sets its own number where it starts processes
+        def setup(self, *_: Any, **__: Any) -> None:
+            torch.set_num_threads(2)
+
+        def on_train_start(self, *_: Any) -> None:
+            self.seen = torch.get_num_threads()
+
+    lightning = Lightning()
+    before = torch.get_num_threads()
+    run(tmp_path, callbacks=[lightning])
+    assert lightning.seen == RECIPE.trainer.threads == 1
+    assert torch.get_num_threads() == before
+
+
+def test_processes_that_nothing_comes_back_from_are_refused(tmp_path: Path) -> None:
+    forked = replace(RECIPE.trainer, devices=2, strategy="ddp_fork")
+    with pytest.raises(ValueError, match="several devices need a script, not a notebook"):
+        run(tmp_path, recipe=replace(RECIPE, trainer=forked))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """What Lightning's Trainer would be asked for on a device."""
+
+    def of(device: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+
+        def trainer(**settings: Any) -> SimpleNamespace:
+            seen.update(settings)
+            root = torch.device(device)
+            return SimpleNamespace(strategy=SimpleNamespace(root_device=root, launcher=None))
+
+        monkeypatch.setattr("drawnet.training.trainer.Trainer", trainer)
+        trainer_of(RECIPE, 1, None, None, False, [])  # type: ignore[arg-type]
+        return seen
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("slurm", "torchrun", "by_slurm"),
+    [(False, False, False), (True, False, True), (True, True, False), (False, True, False)],
+)
+def test_in_a_job_of_slurm_torchrun_says_who_is_who(
+    asked: Callable[[str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    slurm: bool,
+    torchrun: bool,
+    by_slurm: bool,
+) -> None:
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: slurm)
+    monkeypatch.setattr(TorchElasticEnvironment, "detect", lambda: torchrun)
+    plugins = asked("cpu")["plugins"]
+    assert any(isinstance(plugin, SLURMEnvironment) for plugin in plugins) == by_slurm
+
+
+def test_a_device_without_double_precision_is_refused(
+    asked: Callable[[str], dict[str, Any]],
+) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.accelerator must not be mps"):
+        asked("mps")

@@ -55,6 +55,8 @@ def cannot_save(path: Path, error: OSError) -> OSError:
     """The same error, saying which file could not be saved and why."""
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     reason = "disk full" if full else os.strerror(error.errno or errno.EIO)
+    if error.errno == errno.EEXIST:  # from `Path.mkdir`
+        reason = f"{path.parent} is not a folder"
     return OSError(error.errno, f"cannot save {path}: {reason}")
 
 

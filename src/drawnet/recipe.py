@@ -10,9 +10,10 @@ Every value is checked when its record is made: an impossible one raises a `Valu
 the field, its range and the value it got, before anything is allocated.
 """
 
+import glob
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -82,8 +83,8 @@ class OptimConfig:
             glimpse's KL, averaged over the batch, is not pushed below that. For networks that draw.
         kl_warmup_epochs: Epochs, >= 0, over which the weight of the KL in training rises from 0 to
             1, linearly. For networks that draw.
-        redraw: The share, in [0, 1], of the images of each training batch that the network draws
-            again first, as it is by then, and learns from in place of the originals. See
+        redraw: The share, in [0, 1], of each training batch that is replaced by images which the
+            network, with its current weights, samples from its own reconstructions. See
             `drawnet.training.tasks.Drawing`. For networks that draw.
         distillation: The share of the teachers' answers in what is learned, in [0, 1]; the labels
             have the rest. Without `teachers` in the recipe this does nothing.
@@ -306,7 +307,7 @@ def add_fields(parser: Any, file: Path) -> None:
     for part, kind in {"model": NETWORKS[network], **_PARTS}.items():
         parser.add_class_arguments(kind, part)
     parser.add_class_arguments(Recipe, skip={"model", *_PARTS})
-    parser.default_config_files = [str(file)]
+    parser.default_config_files = [glob.escape(str(file.absolute()))]  # it takes patterns
 
 
 def recipe_of(values: Any) -> Recipe:
@@ -322,14 +323,28 @@ def recipe_of(values: Any) -> Recipe:
     )
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which nothing is said twice; of two pairs with one name the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name} is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def network_in(file: Path) -> str:
     """What the recipe in a YAML file trains, one of `NETWORKS`.
 
     Raises:
-        ValueError: If the file is not YAML of a recipe's form, or names an unknown network.
+        ValueError: If the file is not YAML of a recipe's form, says something twice, or names an
+            unknown network.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Once)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{file}: not a recipe in YAML: {error}") from error
     content = {} if content is None else content
@@ -337,8 +352,11 @@ def network_in(file: Path) -> str:
     if isinstance(content, dict):
         known = ["network", *(each.name for each in fields(Recipe))]
         for name in content:
-            if str(name).split(".")[0] not in known:
+            first = str(name).split(".")[0]
+            if first not in known:
                 raise ValueError(f"{file}: a recipe has {', '.join(known)}, got {name}")
+            if first != name and first in content:
+                raise ValueError(f"{file}: expected {first} or {name}, got both")
         names = ("model", *_PARTS)
         parts |= {name: content[name] for name in names if name in content}
     for name, part in parts.items():

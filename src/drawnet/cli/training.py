@@ -83,11 +83,11 @@ def train(argv: Sequence[str]) -> None:
                 overwrite=asked.overwrite,
                 progress=tell,
             )
-    except training.Interrupted as stop:
+    except (training.Interrupted, training.Diverged) as stop:
         if stop.rank:
-            sys.exit(128 + stop.signal)  # the first process speaks for all
-        fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
-    except training.Diverged as stop:
+            sys.exit(0)  # the first process speaks for all, and Lightning kills it if others fail
+        if isinstance(stop, training.Interrupted):
+            fail("train", f"stopped with a checkpoint; to go on: {go_on}", 128 + stop.signal)
         lower = f"--optim.lr {recipe.optim.lr / 2:g}"
         how = "begin anew with" if stop.ended else f"to go on from before that: {go_on}"
         fail("train", f"{stop}; {how} {lower}", DIVERGED)
@@ -98,6 +98,7 @@ _KINDS = {
     "<class 'float'>": "a number",
     "<class 'bool'>": "true or false",
     "<class 'NoneType'>": "null",
+    "<class 'str'>": "text in quotes",
     "<class 'list'>": "a list in brackets, '[...]'",
     "<class 'tuple'>": "a list, such as '[1, 28, 28]'",
     "<class 'dict'>": "pairs, such as '{0: 8, 4: 16}'",

@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from drawnet.disk import cannot_save, write_atomically
 from drawnet.metrics import COLUMNS, read_rows
@@ -65,6 +66,30 @@ class MetricsCSV(Logger):
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Do nothing: the hyperparameters are in the run's ``recipe.yaml``."""
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's log for TensorBoard, except that its errors say which folder was to be written.
+
+    It writes in the background, so an error comes with a later row, and with the end.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row."""
+        try:
+            super().log_metrics(metrics, step)
+        except ValueError as error:  # as Lightning calls all of them
+            if isinstance(error.__cause__, OSError):
+                raise cannot_save(Path(self.log_dir), error.__cause__) from error
+            raise
+
+    def finalize(self, status: str) -> None:
+        """Write what is left. A training that has failed already has its own error."""
+        try:
+            super().finalize(status)
+        except OSError as error:
+            if status == "success":
+                raise cannot_save(Path(self.log_dir), error) from error
 
 
 def record(trainer: Trainer, values: dict[str, float], module: Training) -> None:

@@ -87,6 +87,8 @@ class Training(LightningModule):
         # are complete only at the end of the chain.
         torch._dynamo.config.optimize_ddp = False
         settings = self.recipe.trainer
+        if settings.threads is not None:  # Lightning has set its own number meanwhile
+            torch.set_num_threads(settings.threads)
         choose = partial(
             accelerate,
             compile=settings.compile,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from drawnet import data
 from drawnet.config import ClassifierConfig, ConvNetConfig
@@ -26,7 +26,7 @@ from drawnet.recipe import NetworkConfig, Recipe
 from drawnet.training import checkpoint
 from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.loader import Batches, Stream, reseed
-from drawnet.training.log import Log, MetricsCSV
+from drawnet.training.log import Log, MetricsCSV, TensorBoard
 from drawnet.training.module import Training
 from drawnet.training.quiet import quiet
 from drawnet.training.resume import Origin, sha256_of_images, sha256_of_weights, to_resume
@@ -192,7 +192,8 @@ def train(
         raise ValueError("no step was trained")
     if watch.best is None:
         ended = trainer.global_step >= steps
-        raise Diverged("the validation loss was never finite", ended=ended)
+        message = "the validation loss was never finite"
+        raise Diverged(message, ended=ended, rank=trainer.global_rank)
     if first:
         log.info("best validation %s: weights in %s", watch.best, folder.weights)
     return watch.best
@@ -275,7 +276,7 @@ def _with_glimpses(config: NetworkConfig, count: int) -> NetworkConfig:
 def _loggers(folder: RunFolder, recipe: Recipe, step: int) -> list[Logger]:
     loggers: list[Logger] = [MetricsCSV(folder.metrics, step)]
     if recipe.trainer.tensorboard:
-        loggers.append(TensorBoardLogger(folder.path, name="", version="tensorboard"))
+        loggers.append(TensorBoard(folder.path, name="", version="tensorboard"))
     return loggers
 
 

@@ -141,7 +141,7 @@ class Drawing(Task):
     def minimised(
         self, model: Pretrained, given: Given, average: Average = alone
     ) -> tuple[Tensor, Tensor]:
-        """-elbo, or `objective.training_loss` with free bits or a warm-up of the KL.
+        """`objective.training_loss`, and the means of -elbo and KL.
 
         All numbers are of the batch as it is after a part of it is drawn again.
         """
@@ -149,8 +149,6 @@ class Drawing(Task):
         weight = 1.0
         if self.kl_warmup_epochs:
             weight = min(weight, given.epochs / self.kl_warmup_epochs)
-        if weight == 1 and self.free_bits == 0:
-            return super().minimised(model, given, average)
         trace = self._drawn(model, given, self._facts)
         loss = objective.training_loss(
             given.x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
@@ -165,7 +163,7 @@ class Drawing(Task):
         first, y = given.x[:count], None if given.y is None else given.y[:count]
         shape = (given.glimpses, count, self.config.z_size)
         noise = torch.randn(shape, generator=given.generator, device=first.device)
-        # With gradients, which nothing uses: the fast path is for them.
+        # No gradient is needed, but without torch.no_grad: only steps with gradients are fast.
         trace = self._drawn(model, Given(first, y, noise, given.glimpses), self._sketch)
         mean = trace.mean.detach()
         drawn = trace.likelihood.sample(trace.canvas[-1].detach().nan_to_num(), given.generator)

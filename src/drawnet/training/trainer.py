@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from drawnet.recipe import Recipe
 from drawnet.training.checkpoint import AtomicCheckpointIO
@@ -39,11 +41,11 @@ def trainer_of(
     if shows:
         callbacks.append(Bar(logs))
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():  # torchrun knows best
         # A restarted job goes on by --resume, not by Lightning's own requeueing.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
@@ -63,6 +65,12 @@ def trainer_of(
         )
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error
+    if trainer.strategy.root_device.type == "mps":
+        raise ValueError("trainer.accelerator must not be mps, which has no double precision")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        # What happens in such processes never comes back. In a notebook, Lightning chooses them.
+        raise ValueError("several devices need a script, not a notebook, and strategy ddp")
+    return trainer
 
 
 class _TimeLimit(Timer):

@@ -47,11 +47,13 @@ class Diverged(Exception):
 
     Attributes:
         ended: Whether the training had come to its end, so that it cannot be resumed.
+        rank: The process that raised this; all processes do.
     """
 
-    def __init__(self, message: str, *, ended: bool = False) -> None:
+    def __init__(self, message: str, *, ended: bool = False, rank: int = 0) -> None:
         super().__init__(message)
         self.ended = ended
+        self.rank = rank
 
 
 def best_of(folder: RunFolder) -> Validation | None:
@@ -131,7 +133,8 @@ class Watch(Callback):
             self._validate(trainer, module, last)
         diverged, number, due = self._agree(trainer, module, step, now=validated)
         if diverged:  # save nothing: these weights may have no finite gradient
-            raise Diverged(f"the gradient was not finite for {MOST_SKIPPED} steps in a row")
+            message = f"the gradient was not finite for {MOST_SKIPPED} steps in a row"
+            raise Diverged(message, rank=trainer.global_rank)
         if validated or number or due:
             self._save(trainer, step)
         if number and not last:
