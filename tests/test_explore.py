@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from drawnet.explore import interpolate, noise_of, redraw, transmit
+from drawnet.explore import interpolate, likeliest_labels, noise_of, redraw, transmit
 from drawnet.model import DRAW, DRAWConfig
 from drawnet.objective import kl
 
@@ -122,3 +122,9 @@ def test_numbers_out_of_range_are_refused(model: DRAW, x: Tensor) -> None:
         interpolate(model, x[0], x[1, :1])
     with pytest.raises(ValueError, match="n must be >= 1, got 0"):
         redraw(model, trace, 1, n=0)
+
+
+def test_images_that_do_not_suit_have_no_likeliest_label() -> None:
+    model = DRAW(DRAWConfig((1, 6, 5), 2, enc_size=3, dec_size=4, z_size=2, classes=3))
+    with pytest.raises(ValueError, match="x must be"):
+        likeliest_labels(model, torch.zeros(7, 1, 6, 5, dtype=torch.uint8))

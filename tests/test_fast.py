@@ -15,8 +15,9 @@ import torch
 from passes import gradients, worst
 from tiny import CONFIG, DEC, ENC, WRITE, B, C, H, T, W, Z, images, noise, tiny_model
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
-from drawnet import DRAW, fast
+from drawnet import DRAW, DRAWConfig, fast
 from drawnet.fast import accelerate
 from drawnet.objective import elbo
 from drawnet.product import TOGETHER
@@ -163,6 +164,21 @@ def test_without_a_compiler_it_says_so_and_goes_on(
     assert "no C++ compiler found" in said[0]
     assert isinstance(model.step, partial)
     assert_the_same(numbers(model), plain)
+
+
+def test_where_nothing_is_compiled_it_says_so() -> None:
+    assert accelerate(tiny_model().to("meta"))[0].startswith("on meta: step not compiled")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_many_models_of_a_process_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=count))
+    for size in range(1, 11):
+        model = DRAW(DRAWConfig((1, 3, 4), 1, enc_size=size, dec_size=2, z_size=2))
+        accelerate(model, compile="on", onednn=False)
+        model(torch.zeros(1, 1, 3, 4))
+    assert count.frame_count == 10
 
 
 def test_where_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

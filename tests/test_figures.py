@@ -125,7 +125,7 @@ def test_glimpses_stand_beside_the_images_they_were_taken_from() -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 50])
 def test_nearest_finds_the_nearest(chunk: int) -> None:
     images, training = torch.rand(5, 1, 3, 4), torch.rand(50, 1, 3, 4)
-    found, distance = nearest(images, training.split(chunk))
+    found, distance = nearest(images, [training[:0], *training.split(chunk)])
     apart = (images[:, None] - training).flatten(2).norm(dim=2)
     torch.testing.assert_close(distance, apart.min(1).values)
     assert torch.equal(found, training[apart.argmin(1)])

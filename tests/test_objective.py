@@ -109,6 +109,7 @@ def test_log_weight_is_likelihood_plus_prior_minus_posterior(prior: bool) -> Non
 def test_what_is_minimised_is_minus_the_elbo_by_default(prior: bool) -> None:
     x, trace = images(), some_trace(prior)
     torch.testing.assert_close(training_loss(x, trace), -elbo(x, trace).mean())
+    training_loss(x, trace, over_processes=pytest.fail)  # no process waits for another
 
 
 def test_the_kl_has_a_weight() -> None:

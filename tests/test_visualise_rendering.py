@@ -111,3 +111,17 @@ def test_gradients_pass(model: DRAW) -> None:
     canvas: Tensor = render(model.generate(1), 2)
     canvas.sum().backward()
     assert model.canvas.grad is not None
+
+
+def test_refined_windows_lie_where_they_lay(model: DRAW) -> None:
+    trace = model(torch.rand(B, C, H, W))
+    large = refine(trace, 3)
+    for small, window in (
+        (trace.read_window, large.read_window),
+        (trace.write_window, large.write_window),
+    ):
+        torch.testing.assert_close((window.g_y + 0.5) / 3, small.g_y + 0.5)
+        torch.testing.assert_close((window.g_x + 0.5) / 3, small.g_x + 0.5)
+        torch.testing.assert_close(window.delta / 3, small.delta)
+        torch.testing.assert_close(window.sigma / 3, small.sigma)
+    assert refine(model.generate(B), 3).read_window is None

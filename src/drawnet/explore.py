@@ -169,14 +169,15 @@ def likeliest_labels(
         glimpses: Length of the chain; by default ``config.glimpses``.
 
     Raises:
-        ValueError: If the network has no classes.
+        ValueError: If the network has no classes, or the images do not suit it.
     """
     config = model.config
     if config.classes == 0:
         raise ValueError("model must draw by class, got one without classes")
     length = config.glimpses if glimpses is None else glimpses
     shape = (length, len(x), config.z_size)
-    noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+    like = model.canvas
+    noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
     bounds = [
         elbo(x, model(x, y=torch.full((len(x),), label), noise=noise, record="last"))
         for label in range(config.classes)

@@ -45,7 +45,8 @@ def accelerate(
         products: ``"bf16"`` rounds the operands and the results of the matrix products to
             bfloat16, and nothing else. They take about half the time on a processor that has
             bfloat16, and add 0.1 % of noise to the gradient. ``"auto"`` rounds on a CPU that has
-            it. The transforms of `torch.func` and second derivatives work with ``"fp32"`` only.
+            it. The transforms of `torch.func` need ``"fp32"``; second derivatives also need
+            ``compile="off"``.
         onednn: Let oneDNN compute the products of a CPU where that is exact. MKL, torch's default,
             takes slower paths on processors that are not Intel's.
         recompute: Keep only the state after each glimpse, and compute the rest again in the
@@ -84,9 +85,10 @@ def accelerate(
         model.step = Compiled(model.step)
         said.append("step compiled (20 to 30 s the first time)")
     elif compile == "auto":
-        needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(device, "compiler")
+        needs = {"cpu": "C++ compiler", "cuda": "Triton or C compiler"}.get(device)
+        missing = f"no {needs} found, or no Python headers (python3-dev)"
         said.append(
-            f"no {needs} found, or no Python headers (python3-dev): "
+            f"{missing if needs else f'on {device}'}: "
             "step not compiled, which is slower but gives the same numbers"
         )
     if recompute:
@@ -98,12 +100,17 @@ def accelerate(
 class Compiled:
     """The step, compiled where gradients are wanted; elsewhere compiling would not pay.
 
-    A copy or a pickle holds the plain step and compiles it anew.
+    It is compiled once for each batch size. A copy or a pickle holds the plain step and compiles it
+    anew.
     """
 
     def __init__(self, step: Callable[..., Any]) -> None:
         self.step = step
         self.fast = torch.compile(step, dynamic=False)
+        # By default torch stops compiling a function after 8 variants, and to it the steps of all
+        # models and batch sizes of a process are variants of one function.
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, 64)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return (self.fast if torch.is_grad_enabled() else self.step)(*args, **kwargs)
@@ -183,6 +190,9 @@ def route_to_onednn() -> bool:
     torch's switch for this also allows oneDNN to round to bfloat16, which it does only on
     processors that have matrix units for that (AMX). So one product is tried first, and the switch
     is taken back if the result is not exact.
+
+    While the switch is on, `torch.get_float32_matmul_precision`, which Lightning calls on a GPU,
+    raises a `RuntimeError`. ``torch.backends.mkldnn.matmul.fp32_precision = "none"`` turns it off.
 
     Returns:
         Whether oneDNN computes them now.

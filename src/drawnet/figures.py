@@ -200,6 +200,8 @@ def nearest(
     found = torch.zeros_like(images)
     distance = images.new_full((len(images),), math.inf)
     for part in training:
+        if len(part) == 0:
+            continue
         exact = "donot_use_mm_for_euclid_dist"  # 0 for a copy, which is what we look for
         apart = torch.cdist(images.flatten(1), part.to(images).flatten(1), compute_mode=exact)
         nearer, index = apart.min(1)

@@ -331,10 +331,10 @@ class DRAW(Pretrained):
         # A step of a subclass may use a product more than once.
         once = type(self).plain_step is DRAW.plain_step
         chain = products.along(length, batch) if once else [products] * length
-        for t, (products, noise_t) in enumerate(zip(chain, noise, strict=True)):
+        for t in range(length):
             priors.append(state.heads.prior)
-            z = given[t] if given is not None and t < len(given) else None
-            state, latent = self.step(products, x, state, noise_t, z)
+            given_t = given[t] if given is not None and t < len(given) else None
+            state, latent = self.step(chain[t], x, state, noise[t], given_t)
             latents.append(latent)
             if record == "all":
                 states.append(state)
@@ -360,11 +360,11 @@ class DRAW(Pretrained):
         """The trace with its windows, decoded again from the states around each glimpse."""
         _, height, width = self.config.image_shape
         if read and (size := self.config.read_size) is not None:
-            params = torch.stack([s.heads.read_window for s in states[:-1]])
+            params = torch.stack([s.heads.read_params for s in states[:-1]])
             window = attention.window(params, size, height, width)
             trace = replace(trace, read_window=window, read_size=size)
         if (size := self.config.write_size) is not None:
-            params = torch.stack([s.heads.write_window for s in states[1:]])
+            params = torch.stack([s.heads.write_params for s in states[1:]])
             window = attention.window(params, size, height, width)
             patch = torch.stack([s.heads.patch for s in states[1:]])
             patch = patch.unflatten(2, (-1, size, size))

@@ -76,14 +76,14 @@ def training_loss(
     free_bits: float = 0.0,
     over_processes: Callable[[Tensor], Tensor] = lambda means: means,
 ) -> Float[Tensor, ""]:
-    """What to minimise instead of the mean of -elbo, where the latents stay unused for long.
+    """What a training minimises: the mean of -elbo, equation (12), by default.
 
         L^x + beta sum_t max(lambda, KL_t)    with both averaged over the batch
 
-    A warm-up lets beta rise from 0 to 1, so that latents are free at first. With lambda > 0 the
-    first lambda nats of each glimpse stay free: a KL below that is not pushed any lower (the free
-    bits of Kingma et al., 2016, with one group of latents for each glimpse). With neither, this is
-    the mean of -elbo.
+    The two options are for latents that stay unused for long. A warm-up lets beta rise from 0 to 1,
+    so that latents are free at first. With lambda > 0 the first lambda nats of each glimpse stay
+    free: a KL below that is not pushed any lower (the free bits of Kingma et al., 2016, with one
+    group of latents for each glimpse).
 
     Args:
         x: Images with values in [0, 1].
@@ -91,11 +91,14 @@ def training_loss(
         kl_weight: beta.
         free_bits: lambda, in nats.
         over_processes: Averages numbers, in place or not, over the processes that share a batch.
+            Called only if lambda > 0.
     """
     each = kl(trace).mean(1)
-    free = over_processes(each.detach().clone()) < free_bits
-    paid = torch.where(free, free_bits, each).sum()
-    return kl_weight * paid - log_likelihood(x, trace.canvas[-1], trace.likelihood).mean()
+    if free_bits > 0:
+        free = over_processes(each.detach().clone()) < free_bits
+        each = torch.where(free, free_bits, each)
+    log_d = log_likelihood(x, trace.canvas[-1], trace.likelihood)
+    return kl_weight * each.sum() - log_d.mean()
 
 
 def log_weight(

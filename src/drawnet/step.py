@@ -38,8 +38,8 @@ class Heads(NamedTuple):
     """What is computed from h_dec, each ``(B, features)``."""
 
     prior: Tensor  # mu and log sigma of the next P(Z_t); no features for N(0, I)
-    read_window: Tensor  # the next window to read through; no features without attention
-    write_window: Tensor  # the window to write through now; no features without attention
+    read_params: Tensor  # of the next window to read through; no features without attention
+    write_params: Tensor  # of the window to write through now; no features without attention
     patch: Tensor  # what to write now: N N or H W features for each plane of the canvas
 
 
@@ -85,7 +85,7 @@ def step(
     canvas, h_enc, cell_enc, h_dec, cell_dec, heads = state
     if x is not None:
         error = x - likelihood.mean(canvas)  # (3)
-        r = glimpse(x, error, heads.read_window, config.read_size)  # (4)
+        r = glimpse(x, error, heads.read_params, config.read_size)  # (4)
         gates = products.encoder(torch.cat([r, h_dec, h_enc], dim=1))
         h_enc, cell_enc = lstm(gates, cell_enc)  # (5)
         mu, log_sigma = products.latent(h_enc).chunk(2, dim=1)  # (1), (2)
@@ -98,7 +98,7 @@ def step(
     h_dec, cell_dec = lstm(products.decoder(torch.cat([z, h_dec], dim=1)), cell_dec)  # (7), (14)
     heads = read_off(config, likelihood, products, h_dec)
     shape = canvas_shape(config, likelihood)
-    canvas = canvas + stroke(heads.patch, heads.write_window, config.write_size, shape)  # (8), (15)
+    canvas = canvas + stroke(heads.patch, heads.write_params, config.write_size, shape)  # (8), (15)
     return State(canvas, h_enc, cell_enc, h_dec, cell_dec, heads), Latent(z, mu, log_sigma)
 
 

@@ -210,9 +210,9 @@ def plot_nats(trace: Trace, x: Float[Tensor, "batch channels height width"]) -> 
     right.annotate(
         f"{spent[-1] + rest[-1]:.1f}",
         (glimpses[-1], spent[-1] + rest[-1]),
-        xytext=(0, 4),
+        xytext=(6, 0),
         textcoords="offset points",
-        ha="right",
+        va="center",
         **TEXT,
     )
     for axes in (left, right):

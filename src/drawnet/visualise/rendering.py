@@ -51,16 +51,18 @@ def refine(trace: Trace, scale: float) -> Trace:
         scale: As for `render`.
 
     Returns:
-        The trace with the canvases and the write windows of the larger drawing. It is meant for
-        pictures: the model itself did not produce it.
+        The trace with the canvases and the windows of the larger drawing. It is meant for pictures:
+        the model itself did not produce it.
     """
     start, *canvases = _canvases(trace, scale)
     assert trace.write_window is not None
+    read = trace.read_window
     return replace(
         trace,
         canvas=torch.stack(canvases),
         start=start[0],
         write_window=enlarge(trace.write_window, scale),
+        read_window=None if read is None else enlarge(read, scale),
     )
 
 
