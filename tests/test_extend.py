@@ -84,7 +84,7 @@ def test_a_likelihood_of_ones_own_is_used_throughout(shown: dict[str, Any]) -> N
 
 def test_a_prior_of_ones_own_is_judged_by_and_drawn_from(shown: dict[str, Any]) -> None:
     model = shown["ForeseeingDRAW"](replace(CONFIG, prior="learned")).double()
-    torch.nn.init.normal_(model.heads.weight, std=0.1)
+    torch.nn.init.normal_(model.prior_out.weight, std=0.1)
     x, eps = images(), noise()
     trace = model(x, noise=eps)
     assert trace.prior_mu is not None
@@ -95,7 +95,7 @@ def test_a_prior_of_ones_own_is_judged_by_and_drawn_from(shown: dict[str, Any]) 
     p = torch.distributions.Normal(trace.prior_mu, trace.prior_log_sigma.exp())
     torch.testing.assert_close(kl(trace), torch.distributions.kl_divergence(q, p).sum(2))
     elbo(x, trace).sum().backward()
-    assert all(weight.grad.any() for weight in (*model.hidden.parameters(), model.heads.weight))
+    assert all(weight.grad.any() for weight in (*model.hidden.parameters(), model.prior_out.weight))
     drawn = model.generate(B, noise=eps)
     torch.testing.assert_close(drawn.z[1:], drawn.mu[1:] + drawn.log_sigma[1:].exp() * eps[1:])
     assert (drawn.mu[1:] != 0).all()

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from drawnet import DRAW, data
 from drawnet.explore import transmit
 from drawnet.figures import attention_grid
-from drawnet.visualise import animate, grid, plot_nats, plot_transmission, render, strip
+from drawnet.visualise import animate, grid, plot_nats, plot_transmission, render
 
 HERE = Path(__file__).parent
 
@@ -28,8 +28,7 @@ def main(run: str) -> None:
     plot_nats(copied, x).savefig(HERE / "nats.png", dpi=110)
     sent = transmit(model, model(x[:6], generator=noise), (0, 2, 4, 6, 8, 10, 12), generator=noise)
     plot_transmission(sent).savefig(HERE / "transmission.png", dpi=110)
-    drawn = model.generate(6, generator=noise)
-    strip(drawn).savefig(HERE / "strip.png", dpi=110)
+    drawn = DRAW.from_pretrained("mnist").generate(6, generator=noise)
     grid(drawn.likelihood.mean(render(drawn, scale=8)), columns=6, scale=1, gap=8).save(
         HERE / "render.png", optimize=True
     )
