@@ -61,8 +61,9 @@ class OptimConfig:
 
     Args:
         lr: The highest learning rate, in (0, 1].
-        window_lr: The learning rate of the layers that place the windows, as a fraction of `lr`, in
-            (0, 1]. A classifier needs less than 1: see `drawnet.classify`.
+        window_lr: The learning rate of the layers that place the windows (of all parameters with
+            "window" in their names), as a fraction of `lr`, in (0, 1]. A classifier needs less than
+            1: see `drawnet.classify`.
         warmup_steps: Steps over which the learning rate rises from 0, linearly.
         final_lr: The learning rate at the last step, as a fraction of `lr`, in [0, 1].
         betas: Adam's two decay rates, in [0, 1).
