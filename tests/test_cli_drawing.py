@@ -103,6 +103,53 @@ def test_a_drawing_at_another_size(
     assert np.array_equal(first, np.asarray(expected)[:, :size])
 
 
+def test_canvases_that_do_not_fit(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("drawnet.cli.budget.CANVASES", 2 * (T + 1) * 18**2)
+    options = ("--size", 18, "--out", tmp_path)
+    assert drawnet("generate", weights["WITH"], *options, "--count", 2).code == 0
+    refused = drawnet("generate", weights["WITH"], *options, "--count", 3)
+    assert "expected at most 2 images at --size 18, got 3" in refused.err
+    still = drawnet("generate", weights["WITH"], *options, "--count", 3, "--format", "none")
+    assert still.code == 0
+
+    counts: list[int] = []
+    plot = visualise.plot_nats
+    monkeypatch.setattr(visualise, "plot_nats", lambda t, x: counts.append(len(x)) or plot(t, x))
+    monkeypatch.setattr("drawnet.cli.budget.CANVASES", 3 * (T + 1) * SIDE**2)
+    figure = ("figure", "nats", weights["WITH"], "--data-dir", pictures, "--split", "train")
+    assert drawnet(*figure, "--out", tmp_path / "nats.png").code == 0
+    assert counts == [3]
+
+
+@pytest.mark.parametrize(("size", "side"), [((), SIDE), (("--size", 20), 20)])
+def test_each_drawing_on_its_own(
+    drawnet: Callable[..., Answer],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    size: tuple[Any, ...],
+    side: int,
+) -> None:
+    options = ("--count", 3, "--columns", 1, "--format", "none", "--separate", "--out", tmp_path)
+    answer = drawnet("generate", weights["WITH"], *options, *(size or ("--scale", 1)))
+    assert answer.out.splitlines() == [
+        str(tmp_path / name) for name in ("generated.png", "generated")
+    ]
+    found = sorted((tmp_path / "generated").iterdir())
+    assert [file.name for file in found] == ["0001.png", "0002.png", "0003.png"]
+    with Image.open(tmp_path / "generated.png") as page:
+        whole = np.asarray(page)
+    for number, file in enumerate(found):
+        with Image.open(file) as image:
+            top = number * (side + 4)
+            assert np.array_equal(np.asarray(image), whole[top : top + side])
+
+
 def test_without_an_animation_there_may_be_many(
     drawnet: Callable[..., Answer],
     weights: dict[str, Path],

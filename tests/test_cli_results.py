@@ -1,5 +1,6 @@
 """Results, lists and programs from the command line."""
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -74,22 +75,27 @@ def test_images_drawn_at_random_are_not_the_first(pictures: Path) -> None:
 
 
 def test_the_bound_is_computed_as_asked_and_told_as_computed(
-    drawnet: Callable[..., Answer], drawer: Path, pictures: Path
+    drawnet: Callable[..., Answer], drawer: Path, pictures: Path, tmp_path: Path
 ) -> None:
     command = ("evaluate", drawer, "--data-dir", pictures, "--split", "valid")
     command += ("--batch-size", 4, "--samples", 3, "--seed", 2)
-    told = json.loads(drawnet(*command, "--json").out)
+    file = tmp_path / "tables" / "each.csv"
+    told = json.loads(drawnet(*command, "--json", "--each", file).out)
     images = data.load("folder", "valid", pictures, size=SIDE, channels=1)
     model = DRAW.from_pretrained(drawer)
     bound = evaluate(model, images.for_classes(0), batch_size=4, samples=3, seed=2)
     for name in ("nats", "stderr", "nll_x", "kl", "iw_nats", "iw_stderr", "kl_per_glimpse"):
         assert told[name] == pytest.approx(getattr(bound, name))
+    with file.open(newline="") as rows:
+        each = list(csv.DictReader(rows))
+    assert [float(row["nats"]) for row in each] == pytest.approx(bound.each)
+    assert [float(row["iw_nats"]) for row in each] == pytest.approx(bound.iw_each)
     table = [line.split() for line in drawnet(*command).out.splitlines()]
-    each = [f"{kl:.2f}" for kl in bound.kl_per_glimpse]
+    by_glimpse = [f"{kl:.2f}" for kl in bound.kl_per_glimpse]
     for words in (
         ["L^x,", "the", "image", f"{bound.nll_x:.2f}"],
         ["L^z,", "the", "latents", f"{bound.kl:.2f}"],
-        ["L^z", "by", "glimpse:", *each],
+        ["L^z", "by", "glimpse:", *by_glimpse],
         f"-log p(x) <=, K = 3 {bound.iw_nats:.2f} +- {bound.iw_stderr:.2f}".split(),
     ):
         assert words in table

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from drawnet.data import DataError, from_dataset, load
+from drawnet.data import SPLITS, DataError, from_dataset, load
 from drawnet.data.folder import split_of
 from drawnet.data.pictures import decode
 
@@ -24,7 +24,7 @@ TRAIN, TRAIN_2, TRAIN_3 = [f"{i}.png" for i in range(40) if split_of(f"{i}.png")
 
 
 def save(path: Path, width: int, height: int, mode: str = "RGB", colour: Any = 0) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, (width, height), colour).save(path)
 
 
@@ -399,3 +399,69 @@ def test_pictures_binarized_afresh(tmp_path: Path) -> None:
     x, _ = images.batch(torch.zeros(20, dtype=torch.int64), torch.Generator().manual_seed(0))
     assert x.unique().tolist() == [0, 1]
     assert x.mean() == pytest.approx(0.2, abs=0.01)
+
+
+def test_folders_of_splits_are_the_splits(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / "Train" / "cat" / f"{i}.png", 4, 4, "L", 10)
+        save(tmp_path / "Train" / "dog" / f"{i}.png", 4, 4, "L", 20)
+    save(tmp_path / "test" / "dog" / "1.png", 4, 4, "L", 200)
+    split = {name: load("folder", name, tmp_path, size=2, channels=1) for name in SPLITS}
+    assert {images.classes for images in split.values()} == {("cat", "dog")}
+    assert split["test"].pixels[:, 0, 0, 0].tolist() == [200]
+    assert split["test"].labels.tolist() == [1]
+    assert 0 < len(split["valid"]) < 20, "a tenth of those for training"
+    assert len(split["train"]) + len(split["valid"]) == 80
+    assert split["train"].description.endswith(", split by folders test, train")
+
+    save(tmp_path / "val" / "dog" / "1.png", 4, 4, "L", 100)
+    split = {name: load("folder", name, tmp_path, size=2, channels=1) for name in SPLITS}
+    assert [len(images) for images in split.values()] == [80, 1, 1]
+    assert split["valid"].pixels[:, 0, 0, 0].tolist() == [100]
+
+    save(tmp_path / "bird" / "1.png", 4, 4)
+    assert load("folder", "train", tmp_path, size=2).classes == ("Train", "bird", "test", "val")
+
+
+def test_half_of_the_pictures_are_mirrored(tmp_path: Path) -> None:
+    picture = np.zeros((2, 2), np.uint8)
+    picture[:, 0] = 255
+    for i in range(200):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    images = load("folder", "train", tmp_path, size=2, channels=1, mirror=True)
+    assert images.description.endswith(", mirrored at random")
+    x, _ = images.batch(torch.arange(len(images)), torch.Generator().manual_seed(0))
+    assert torch.equal(x[..., 0], 1 - x[..., 1])
+    assert 0.3 < x[..., 0].mean() < 0.7
+    for split in ("valid", "test"):
+        others = load("folder", split, tmp_path, size=2, channels=1, mirror=True)
+        assert others.batch(torch.arange(len(others)))[0][..., 0].min() == 1
+        assert "mirrored" not in others.description
+
+
+def test_pictures_of_other_formats_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.HEIC", "b.tif", "c.txt", ".d.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"expected pictures \(.*\), got 2 of other formats"):
+        load("folder", "train", tmp_path)
+    save(tmp_path / TRAIN, 3, 5)
+    assert len(load("folder", "train", tmp_path, size=2)) == 1
+    assert "left out 2 files of other formats" in caplog.text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_large_jpeg_is_decoded_no_finer_than_needed(tmp_path: Path, turned: bool) -> None:
+    y, x = np.mgrid[:1200, :1600]
+    smooth = np.stack([x / 1600, y / 1200, np.sin(x / 90) / 2 + 0.5], -1)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    Image.fromarray((255 * smooth).astype(np.uint8)).save(tmp_path / TRAIN, "JPEG", exif=exif)
+    whole = decode(tmp_path / TRAIN, "", 3)
+    fast = decode(tmp_path / TRAIN, "", 3, enough=290)
+    assert fast.size == tuple(side // 4 for side in whole.size)
+    expected = ImageOps.fit(whole, (40, 30), Image.Resampling.LANCZOS)
+    images = load("folder", "train", tmp_path, size=[30, 40])
+    found = images.pixels[0].permute(1, 2, 0).int()
+    assert (found - torch.from_numpy(np.asarray(expected).copy()).int()).abs().max() <= 3

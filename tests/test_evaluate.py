@@ -55,13 +55,15 @@ def test_bounds_are_means_over_the_images_with_their_standard_errors(prior: str)
     assert bound.kl_per_glimpse == pytest.approx(each_kl.mean(1).tolist())
     assert bound.iw_nats == pytest.approx(iw.mean().item())
     assert bound.iw_stderr == pytest.approx(stderr(iw))
+    assert bound.each == pytest.approx(nats.tolist())
+    assert bound.iw_each == pytest.approx(iw.tolist())
     assert (bound.samples, bound.count, bound.glimpses) == (K, COUNT, LONGER)
     assert said == [("images", done, COUNT) for done in (4, 8, 11)]
 
 
 def test_one_sample_has_no_second_bound_and_one_image_no_standard_error() -> None:
     bound = evaluate(tiny_model(), stored(levels(1)))
-    assert bound.iw_nats is bound.iw_stderr is None
+    assert bound.iw_nats is bound.iw_stderr is bound.iw_each is None
     assert bound.stderr == math.inf
 
 

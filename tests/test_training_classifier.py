@@ -125,7 +125,7 @@ def test_errors_are_told_in_percent() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (replace(LEARN, labels=None, classes=()), "model.classes must be 0, as halves has, got 2"),
+        (replace(LEARN, labels=None, classes=()), "model.classes is 2, but halves has no labels"),
         (labelled("train", COUNT, tuple("abc")), "model.classes must be 3, as halves has, got 2"),
     ],
 )

@@ -86,13 +86,13 @@ def test_it_learns_by_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_there_must_be_as_many_labels_as_the_network_is_told(which: int, tmp_path: Path) -> None:
-    for spoilt, number in (
-        (halves("train", COUNT), 0),
-        (replace(LABELLED[which], classes=("a", "b", "c")), 3),
-        (replace(LABELLED[which], labels=None), 2),
+    for spoilt, message in (
+        (halves("train", COUNT), "is 2, but halves has no labels"),
+        (replace(LABELLED[which], classes=("a", "b", "c")), "must be 3, as halves has, got 2"),
+        (replace(LABELLED[which], labels=None), "is 2, but halves has no labels"),
     ):
         images = (*LABELLED[:which], spoilt, *LABELLED[which + 1 :])
-        with pytest.raises(ValueError, match=f"model.classes must be {number}, as halves has, got"):
+        with pytest.raises(ValueError, match=f"model.classes {message}"):
             learn(tmp_path / "run", images=images)
     assert not (tmp_path / "run").exists()
 

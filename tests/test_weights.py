@@ -140,7 +140,8 @@ def test_weights_of_the_hub_can_be_those_of_one_revision(
     tiny_model().save_pretrained(tmp_path)
 
     def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert allow_patterns == ["config.json", "model.safetensors"]
+        files = {"config.json", "model.safetensors"}
+        assert set(allow_patterns) == files | {f"weights/{file}" for file in files}
         asked.append((name, revision))
         return str(tmp_path)
 
@@ -148,5 +149,9 @@ def test_weights_of_the_hub_can_be_those_of_one_revision(
     DRAW.from_pretrained("someone/draw")
     DRAW.from_pretrained("someone/draw", revision="v2")
     assert asked == [("someone/draw", None), ("someone/draw", "v2")]
+    (tmp_path / "weights").mkdir()
+    for file in tmp_path.glob("*.*"):
+        file.rename(tmp_path / "weights" / file.name)
+    DRAW.from_pretrained("someone/draw")  # a run folder
     with pytest.raises(WeightsError, match="only a repository of the hub has a revision, got v2"):
         DRAW.from_pretrained(tmp_path, revision="v2")

@@ -131,7 +131,8 @@ def has_compiler(device: str) -> bool:
     """Whether `torch.compile` has what it needs to build code for a device, such as cuda:1."""
     kind = torch.device(device).type
     if kind == "cpu":
-        compilers = (os.environ.get("CXX"), "g++", "clang++")
+        names = ("cl",) if sys.platform == "win32" else ("g++", "clang++")
+        compilers: tuple[str | None, ...] = (os.environ.get("CXX"), *names)
     elif kind == "cuda" and has_triton():  # Triton compiles the launchers of its kernels
         compilers = (os.environ.get("CC"), "gcc", "clang")
     else:

@@ -176,6 +176,8 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
         raise WeightsError(message) from error
     try:
         files = ["config.json", "model.safetensors"]
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
+        files += [f"weights/{file}" for file in files]  # if it is a whole run folder
+        found = Path(snapshot_download(str(name), revision=revision, allow_patterns=files))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{name}: no such folder, and the hub says: {error}") from error
+    return found if (found / "config.json").exists() else found / "weights"

@@ -13,6 +13,8 @@ FIGURE = 2**27
 """The most pixels in the PNG of a figure; each takes four bytes or more."""
 FILM = 2**28
 """The most pixels in all frames of an animation together; each is kept in three bytes."""
+CANVASES = 2**29
+"""The most values in the canvases of all glimpses together; each takes four bytes, twice."""
 CHAINS = 2**26
 """The most latents and canvas values in all chains of a completion; about eight times as many
 numbers are kept in memory."""
@@ -55,6 +57,12 @@ def scale_for(
         f"{pixels * frames / 2**20:.0f}: {instead}, or fewer glimpses, or no animation, by "
         "--format none"
     )
+
+
+def afford_canvases(model: "DRAW", enlarge: float = 1.0) -> int:
+    """For how many images the canvases after every glimpse fit into memory; at least 1."""
+    each = (model.config.glimpses + 1) * model.canvas.numel() * enlarge**2
+    return max(int(CANVASES / each), 1)
 
 
 def afford_chains(chains: int, model: "DRAW") -> None:

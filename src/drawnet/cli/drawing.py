@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, path, verb_parser
-from drawnet.cli.budget import afford_chains, scale_for
+from drawnet.cli.budget import afford_canvases, afford_chains, scale_for
 from drawnet.cli.inputs import (
     described,
     drawer,
@@ -46,6 +46,8 @@ def generate(argv: Sequence[str]) -> None:
     add_number(enlarging, "size", 1, 4096, None, what)
     what = "the class to draw, or several with commas, one per row; by default all in turn"
     parser.add_argument("--label", help=what)
+    what = "also save each image on its own, as OUT/generated/0001.png and so on"
+    parser.add_argument("--separate", action="store_true", help=what)
     asked = parser.parse_args(argv)
     model = drawer(asked)
     count = asked.count or (64 if asked.size is None else 16)
@@ -54,6 +56,12 @@ def generate(argv: Sequence[str]) -> None:
     scale = scale_for(asked, model, count, enlarge=enlarge)
     if enlarge is not None:
         scale = 1  # it is drawn at its full size
+        most = afford_canvases(model, enlarge)
+        if count > most and asked.format != "none":
+            raise ValueError(
+                f"expected at most {most} images at --size {asked.size}, got {count}: draw fewer, "
+                "smaller ones, or no animation, by --format none"
+            )
 
     from drawnet import visualise
 
@@ -67,6 +75,12 @@ def generate(argv: Sequence[str]) -> None:
             mean = trace.mean
     still = visualise.grid(mean, columns=columns, scale=scale)
     _save(asked, "generated", still, _film(asked, trace, columns=columns, scale=scale))
+    if asked.separate:
+        for number, image in enumerate(mean, 1):
+            _save_png(
+                visualise.grid(image[None], scale=1), asked.out / f"generated/{number:04}.png"
+            )
+        print(asked.out / "generated")
 
 
 def reconstruct(argv: Sequence[str]) -> None:
@@ -322,14 +336,19 @@ def _save(
 ) -> None:
     """Save a picture and, if wanted, an animation, and print where they are."""
     from drawnet import visualise
-    from drawnet.disk import write_atomically
 
     picture = asked.out / f"{name}.png"
-    file = io.BytesIO()
-    still.save(file, "PNG")
-    write_atomically(picture, file.getvalue())
+    _save_png(still, picture)
     print(picture)
     if asked.format != "none":
         moving = asked.out / f"{name}{'-moving' * (asked.format == 'png')}.{asked.format}"
         visualise.save_animation(frames, moving, fps=asked.fps)
         print(moving)
+
+
+def _save_png(picture: "Image.Image", file: Path) -> None:
+    from drawnet.disk import write_atomically
+
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    write_atomically(file, content.getvalue())

@@ -18,6 +18,7 @@ from drawnet.cli.arguments import (
     path,
     verb_parser,
 )
+from drawnet.cli.budget import afford_canvases
 from drawnet.cli.inputs import (
     drawer,
     generator_for,
@@ -74,7 +75,9 @@ def figure(argv: Sequence[str]) -> None:
     each = _add(kinds, "nats", what, nats)
     add_weights(each)
     add_data(each)
-    add_number(each, "count", 1, 10_000, 500, "images to average over, or all if there are fewer")
+    add_number(
+        each, "count", 1, 10_000, 500, "images to average over, or as many as there are or fit"
+    )
 
     what = "learning curves: loss or error on training and validation images"
     each = _add(kinds, "curves", what, curves)
@@ -175,7 +178,8 @@ def nats(asked: argparse.Namespace) -> None:
 
     from drawnet import visualise
 
-    x, y, generator = some(images, asked.count, asked.seed, generator_for(asked, model))
+    count = min(asked.count, afford_canvases(model))
+    x, y, generator = some(images, count, asked.seed, generator_for(asked, model))
     save_figure(visualise.plot_nats(model(x, y=y, generator=generator), x), asked.out, asked.dpi)
 
 

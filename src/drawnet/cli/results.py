@@ -1,14 +1,17 @@
 """`drawnet evaluate`: how good a network is, and how certain that is."""
 
 import argparse
+import csv
+import io
 import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drawnet.cli.arguments import add_data, add_number, add_weights, verb_parser
+from drawnet.cli.arguments import add_data, add_number, add_weights, path, verb_parser
 from drawnet.cli.inputs import (
     UNKNOWN,
     USED_BY,
@@ -37,6 +40,8 @@ def evaluate(argv: Sequence[str]) -> None:
     what = "K of an importance-weighted bound, besides the usual one; 1 leaves it out"
     add_number(parser, "samples", 1, 10**6, 1, what)
     add_number(parser, "batch-size", 1, 10**6, 500, "images at a time; more than 500 count as 500")
+    what = "also save the bound of each image, in nats, as a table in this CSV file"
+    parser.add_argument("--each", type=path, metavar="FILE", help=what)
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
 
@@ -45,8 +50,9 @@ def evaluate(argv: Sequence[str]) -> None:
         raise ValueError(f"{asked.weights}: got weights of a {model}, {UNKNOWN}")
     if model == "DRAW":
         facts, result, lines = _bound(asked)
-    elif asked.samples > 1:
-        raise ValueError(f"--samples is for a DRAW, {asked.weights} is a {model}")
+    elif asked.samples > 1 or asked.each is not None:
+        option = "--samples" if asked.samples > 1 else "--each"
+        raise ValueError(f"{option} is for a DRAW, {asked.weights} is a {model}")
     else:
         facts, result, lines = _errors(asked, model)
     if asked.json:  # JSON has no infinity, which is the standard error of a single image
@@ -79,7 +85,21 @@ def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], l
         "likelihood": model.config.likelihood,
         "given": "label" if model.config.classes else None,
     }
-    return facts, asdict(bound), _bound_lines(facts, bound)
+    result = asdict(bound)
+    each = {"nats": result.pop("each"), "iw_nats": result.pop("iw_each")}
+    if asked.each is not None:
+        _save_table(asked.each, {name: numbers for name, numbers in each.items() if numbers})
+    return facts, result, _bound_lines(facts, bound)
+
+
+def _save_table(file: Path, columns: dict[str, list[float]]) -> None:
+    from drawnet.disk import write_atomically
+
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_atomically(file, table.getvalue().encode())
 
 
 def _errors(

@@ -3,13 +3,15 @@
 Pictures of any size and mode, in the folder or below it, are brought to one size. If every picture
 lies in a subfolder, the names of the subfolders are the classes. Eight pictures in ten are for
 training, one for validation and one for testing. A hash of the file's path below the folder
-decides, so adding or removing pictures moves none of the others.
+decides, so adding or removing pictures moves none of the others. If all pictures lie in folders
+named train, valid and test, these are the splits, and the classes are the folders in them.
 """
 
 import hashlib
 import logging
 import os
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,22 @@ import torch
 from PIL import Image, ImageOps
 
 from drawnet.data.images import DataError, Images
-from drawnet.data.pictures import PHOTO_MEGAPIXELS, SUFFIXES, decode, planes
+from drawnet.data.pictures import OTHERS, PHOTO_MEGAPIXELS, SUFFIXES, decode, planes
 from drawnet.data.store import Store
-from drawnet.data.views import shown
+from drawnet.data.views import mirrored, shown
 
 _FITS = ("crop", "stretch")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+"""What folders of splits are called."""
+_FINER = 4
+"""How many times finer than the images a photo is decoded at least, before it is resized."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +46,7 @@ def folder(
     fit: str = "crop",
     channels: int = 3,
     binarize: bool = False,
+    mirror: bool = False,
     skip_broken: bool = False,
     megapixels: float = PHOTO_MEGAPIXELS,
 ) -> Images:
@@ -45,6 +59,7 @@ def folder(
             middle; "stretch" keeps everything.
         channels: 1 for grey, 3 for colour.
         binarize: Draw every number as 0 or 1, afresh at each use; otherwise keep intensities.
+        mirror: Exchange left and right in half of the training images, afresh at each use.
         skip_broken: Skip pictures and folders that cannot be read, each with a warning in the log;
             otherwise the first one is an error.
         megapixels: A picture with more than this counts as broken, and is not decoded. At most 178,
@@ -65,22 +80,26 @@ def folder(
 
     root = store.data_dir
     found, closed = _pictures(root, skip_broken)
-    classes = sorted({path.parts[0] for path in found})
-    if any(len(path.parts) == 1 for path in found):
+    tops = {_SPLITS.get(path.parts[0].lower(), "") for path in found}
+    given = tops if "train" in tops and "" not in tops else set[str]()
+    level = 1 if given else 0  # where the classes are
+    classes = sorted({path.parts[level] for path in found})
+    if any(len(path.parts) == level + 1 for path in found):
         classes = []
-    wanted = [path for path in found if split_of(path.as_posix()) == split]
+    wanted = [path for path in found if _split(path, given) == split]
 
     pixels = np.empty((len(wanted), channels, height, width), np.uint8)
     labels, broken = [], 0
     for number, path in enumerate(wanted, 1):
         try:
-            picture = decode(root / path, str(root / path), channels, megapixels)
+            enough = _FINER * max(sides)
+            picture = decode(root / path, str(root / path), channels, megapixels, enough)
         except DataError as error:
             _skip(error, skip_broken)
             broken += 1
         else:
             pixels[number - 1 - broken] = planes(_brought_to(picture, (width, height), fit))
-            labels.append(classes.index(path.parts[0]) if classes else 0)
+            labels.append(classes.index(path.parts[level]) if classes else 0)
         store.tell("reading pictures", number, len(wanted))
     kept = len(wanted) - broken
     if kept == 0:
@@ -91,9 +110,12 @@ def folder(
 
     view, colours = shown(binarize)
     how = "cropped" if fit == "crop" else "stretched"
-    description = f"folder {root.resolve().name}, {how} to {height}x{width}, split by file name"
+    description = f"folder {root.resolve().name}, {how} to {height}x{width}, split by "
+    description += f"folders {', '.join(sorted(given))}" if given else "file name"
     if binarize:
         description += f", {colours}"
+    if mirror and split == "train":
+        view, description = partial(mirrored, view=view), f"{description}, mirrored at random"
     if broken:
         description += f", {broken} broken left out"
     if closed:
@@ -116,6 +138,18 @@ def split_of(name: str) -> str:
     return {0: "test", 1: "valid"}.get(part, "train")
 
 
+def _split(path: Path, given: set[str]) -> str:
+    """The split of a picture, where `given` are those with folders of their own.
+
+    The others come from the pictures for training.
+    """
+    part = split_of(path.as_posix())
+    if not given:
+        return part
+    own = _SPLITS[path.parts[0].lower()]
+    return part if own == "train" and part not in given else own
+
+
 def _skip(error: Exception, skip_broken: bool) -> None:
     """Say what is skipped or, unless that was asked for, raise."""
     if not skip_broken:
@@ -131,7 +165,7 @@ def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
         raise DataError(f"{root}: expected a folder of pictures, got no folder")
 
     closed: list[OSError] = []
-    found, walked = [], set()
+    found, others, walked = [], 0, set()
     for parent, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
         if (real := os.path.realpath(parent)) in walked:  # by a link
             folders.clear()
@@ -139,15 +173,20 @@ def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
         walked.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         folders.sort(key=lambda name: (Path(parent, name).is_symlink(), name))  # links last
+        files = [name for name in files if not name.startswith(".")]
         found += [
             Path(parent, name).relative_to(root)
             for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(SUFFIXES)
         ]
+        others += sum(name.lower().endswith(OTHERS) for name in files)
     for error in closed:
         _skip(DataError(f"{error.filename}: cannot be read: {error.strerror}"), skip_broken)
     if not found:
-        raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got none")
+        got = f"{others} of other formats" if others else "none"
+        raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got {got}")
+    if others:
+        _log.warning("left out %d files of other formats (%s)", others, ", ".join(OTHERS))
     return sorted(found), len(closed)
 
 

@@ -24,10 +24,26 @@ PHOTO_MEGAPIXELS = 100.0
 """The most that the user's own picture may have: no camera's photo is refused."""
 
 
+OTHERS = (".heic", ".heif", ".avif", ".jxl", ".tif", ".tiff", ".bmp", ".gif")
+"""Suffixes of pictures that are not read."""
+
+
 def decode(
-    file: Path | IO[bytes], where: str, channels: int, megapixels: float = MEGAPIXELS
+    file: Path | IO[bytes],
+    where: str,
+    channels: int,
+    megapixels: float = MEGAPIXELS,
+    enough: int | None = None,
 ) -> Image.Image:
     """The picture in a file, upright, in mode L (1 channel) or RGB (3 channels).
+
+    Args:
+        file: The file.
+        where: Its name, for errors.
+        channels: 1 or 3.
+        megapixels: The most that it may have.
+        enough: A JPEG with sides of at least twice as many pixels may come at 1/2, 1/4 or 1/8 of
+            its size, with sides of at least this many, which is several times as fast.
 
     Raises:
         DataError: The file is not a picture, is damaged, or has too many pixels. Names `where`.
@@ -42,6 +58,8 @@ def decode(
                         f"{where}: expected at most {megapixels:g} megapixels, "
                         f"got {width} x {height}"
                     )
+                if enough is not None:
+                    image.draft(None, (enough, enough))
                 return repaint(ImageOps.exif_transpose(image), channels)
     except (DataError, MemoryError):
         raise

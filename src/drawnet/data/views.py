@@ -69,6 +69,15 @@ def shown(binarize: bool) -> tuple[View, str]:
     return plain, "grey"
 
 
+def mirrored(
+    pixels: Tensor, labels: Tensor | None, index: Tensor, generator: Generator | None, *, view: View
+) -> Batch:
+    """Another view, with left and right exchanged in half of its images, afresh at each use."""
+    x, y = view(pixels, labels, index, generator)
+    half = fresh(index, 1, generator)[:, :, None, None] < 0.5
+    return torch.where(half, x.flip(-1), x), y
+
+
 def random_crop(
     pixels: Tensor, labels: Tensor | None, index: Tensor, generator: Generator | None, *, size: int
 ) -> Batch:

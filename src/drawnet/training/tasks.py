@@ -307,7 +307,10 @@ def teachers_of(recipe: Recipe) -> list[Teacher]:
 
 
 def _check_classes(classes: int, images: Images) -> None:
-    if len(images.classes) != classes or images.labels is None:
+    if images.labels is None:
+        hint = ": not all pictures lie in sub-folders" if images.name == "folder" else ""
+        raise ValueError(f"model.classes is {classes}, but {images.name} has no labels{hint}")
+    if len(images.classes) != classes:
         raise ValueError(
             f"model.classes must be {len(images.classes)}, as {images.name} has, got {classes}"
         )
