@@ -55,6 +55,24 @@ def test_windows_and_filters_are_the_papers(height: int, width: int, size: int) 
         torch.testing.assert_close(f_x[k], torch.tensor(paper.F_x), rtol=1e-10, atol=1e-14)
 
 
+def test_far_windows_are_the_papers_up_to_the_limits() -> None:
+    height, width, size = SHAPES[0]
+    five = [20.0, -30.0, 14.5, -14.5, 14.5]
+    found, paper = (
+        window(torch.tensor([five]), size, height, width),
+        Attention(five, size, height, width),
+    )
+    for name, value in found._asdict().items():
+        shift = 1 if name.startswith("g_") else 0
+        expected = paper.sigma2**0.5 if name == "sigma" else getattr(paper, name)
+        assert value.item() + shift == pytest.approx(expected, rel=1e-12)
+    beyond, limit = (
+        window(torch.tensor([[0.0, 0.0, log, -log, log]]), size, height, width)
+        for log in (16.0, 15.0)
+    )
+    assert beyond == limit
+
+
 @pytest.mark.parametrize(("height", "width", "size"), SHAPES)
 def test_read_and_write_are_the_papers(height: int, width: int, size: int) -> None:
     params, x, patch = some_params(), some(B, C, height, width), some(B, C, size, size)

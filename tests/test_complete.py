@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from tiny import B, C, H, T, W, images, seeded, tiny_model
+from tiny import CONFIG, B, C, H, T, W, images, seeded, tiny_model
 from torch import Tensor
 
-from drawnet import DRAW, DRAWConfig
+from drawnet import DRAW, DRAWConfig, Trace
 from drawnet.complete import PARTS, complete, hide, hide_at_random
 from drawnet.data import load
 from drawnet.likelihood import Bernoulli
@@ -276,6 +276,28 @@ def test_masks_that_make_no_sense_are_refused() -> None:
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="share must be from 0 to 1, got"):
             hide_at_random(share, 4, 4)
+
+
+def test_a_round_begins_with_the_likeliest_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Watched(DRAW):
+        def forward(self, x: Tensor, **how: Any) -> Trace:
+            trace = super().forward(x, **how)
+            seen.append((x, trace.mean))
+            return trace
+
+    def second_of_three(x: Tensor, *_: Any) -> Tensor:
+        return torch.where(torch.arange(len(x)) % 3 == 1, 0.0, -1e9)
+
+    monkeypatch.setattr("drawnet.complete.log_weight", second_of_three)
+    known = some_known()
+    how: dict[str, Any] = {"n": 2, "rounds": 2, "chains": 3, "fill": "mean"}
+    complete(Watched(CONFIG), images(), known, generator=seeded(1), **how)
+    (_, drawn), (begun, _), _ = seen
+    drawn, begun = (each.view(B * 2, 3, C, H, W) for each in (drawn, begun))
+    hidden = ~known.repeat_interleave(2, 0)[:, None].expand_as(begun)
+    torch.testing.assert_close(begun[hidden], drawn[:, 1:2].expand_as(begun)[hidden])
 
 
 def test_rounds_are_told() -> None:

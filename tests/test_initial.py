@@ -129,3 +129,13 @@ def test_all_of_a_network_can_begin_anew(network: DRAW | GlimpseClassifier) -> N
     network.reset_parameters()
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, before[name])
+
+
+def test_the_initial_weights_have_the_size_that_they_should() -> None:
+    torch.manual_seed(0)
+    model = DRAW(DRAWConfig(glimpses=1))
+    for layer in (model.encoder, model.decoder):
+        assert layer.weight.abs().max().item() == pytest.approx(256**-0.5, rel=1e-3)
+        assert layer.weight.std().item() == pytest.approx((3 * 256) ** -0.5, rel=0.01)
+    for head in (model.mu, model.log_sigma, model.patch, model.read_window, model.write_window):
+        assert head.weight.std().item() == pytest.approx(0.01, rel=0.1)

@@ -38,6 +38,7 @@ from drawnet.data.views import fresh
 from drawnet.training import Interrupted, checkpoint, train
 from drawnet.training.loader import Batches, Stream, reseed
 from drawnet.training.module import Training
+from drawnet.training.run import _network
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,8 @@ def test_what_a_run_leaves_behind(unbroken: Path) -> None:
     provenance = json.loads((unbroken / "provenance.json").read_text())
     assert provenance["data"] == "halves, for tests"
     assert provenance["seed"] == 7
+    assert provenance["data_name"] is None, "though there might be a set of that name"
+    assert (provenance["data_options"], provenance["processes"]) == ({}, 1)
     best = min(valid, key=lambda row: float(row["valid_loss"]))
     assert provenance["steps"] == int(best["step"])
     assert provenance["validation_nats"] == float(best["valid_loss"])
@@ -255,7 +258,9 @@ def test_images_a_second_are_those_of_the_steps_alone(
     clock = Mock(perf_counter=lambda: next(half_seconds) / 2)
     monkeypatch.setattr("drawnet.training.log.time", clock)
     monkeypatch.setattr("drawnet.training.log.EVERY", STEPS_PER_EPOCH)
-    run(tmp_path)
+    with pytest.raises(Interrupted):
+        run(tmp_path, Spy(kill=13))
+    run(tmp_path, resume=True)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         speeds = [row["images_per_second"] for row in csv.DictReader(file) if row["loss"]]
     assert [float(speed) for speed in speeds] == [2 * BATCH] * EPOCHS
@@ -332,29 +337,21 @@ def test_computing_glimpses_again_is_the_same_training(
     assert best.loss == pytest.approx(float(rows(unbroken)[-1]["valid_loss"]), rel=1e-9)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_onednn_can_be_switched_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onednn: bool
-) -> None:
-    asked = Mock(return_value=False)
-    monkeypatch.setattr(fast, "route_to_onednn", asked)
-    run(tmp_path, recipe=replace(RECIPE, trainer=replace(RECIPE.trainer, onednn=onednn)))
-    assert asked.call_count == onednn
-
-
-@pytest.mark.parametrize("compile", ["auto", "off"])
-@pytest.mark.parametrize("products", ["fp32", "bf16"])
-@pytest.mark.parametrize("recompute", [True, False])
+@pytest.mark.parametrize(
+    ("compile", "products", "recompute", "onednn"),
+    [("auto", "fp32", True, False), ("off", "bf16", False, True)],
+)
 def test_it_computes_as_the_recipe_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     compile: Literal["auto", "off"],
     products: Literal["fp32", "bf16"],
     recompute: bool,
+    onednn: bool,
 ) -> None:
     accelerate = Mock(return_value=[])
     monkeypatch.setattr("drawnet.training.module.accelerate", accelerate)
-    choices = {"compile": compile, "products": products, "recompute": recompute, "onednn": False}
+    choices = {"compile": compile, "products": products, "recompute": recompute, "onednn": onednn}
     trainer = replace(RECIPE.trainer, **choices)  # type: ignore[arg-type]
     run(tmp_path, recipe=replace(RECIPE, trainer=trainer))
     accelerate.assert_called_once()
@@ -413,8 +410,6 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_first_canvas_is_the_mean_image() -> None:
-    from drawnet.training.run import _network
-
     def first_canvas(images: Images) -> Tensor:
         model = _network(DRAW, RECIPE, images, resumes=False)
         assert isinstance(model, DRAW)
@@ -427,3 +422,21 @@ def test_first_canvas_is_the_mean_image() -> None:
     assert torch.allclose(torch.sigmoid(canvas), mean)
     blank = replace(IMAGES[0], pixels=torch.zeros_like(IMAGES[0].pixels))
     assert first_canvas(blank).unique().item() == pytest.approx(math.log(1e-3 / 0.999))
+
+
+def test_a_network_that_begins_with_weights_has_all_of_them(tmp_path: Path) -> None:
+    begun = DRAW(RECIPE.model)
+    begun.start_canvas(torch.rand(1, 9, 8))
+    begun.save_pretrained(tmp_path)
+    model = _network(DRAW, replace(RECIPE, start=str(tmp_path)), IMAGES[0], resumes=False)
+    torch.testing.assert_close(dict(model.state_dict()), dict(begun.state_dict()), rtol=0, atol=0)
+
+
+def test_a_loss_that_is_not_finite_has_no_finite_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the step is skipped, even where the gradient itself would be finite."""
+    module = Training(RECIPE, DRAW(RECIPE.model), STEPS_PER_EPOCH)
+    weight = module.model.mu.weight
+    infinite = weight.sum() + math.inf, torch.zeros(2)
+    monkeypatch.setattr(module.task, "minimised", lambda *_: infinite)
+    module.training_step((torch.zeros(BATCH, 1, 9, 8), None), 0).backward()
+    assert not weight.grad.isfinite().any()

@@ -32,6 +32,7 @@ from drawnet.training import Interrupted, Validation, train
 from drawnet.training.checkpoint import CheckpointError
 from drawnet.training.hindsight import hindsight
 from drawnet.training.module import Training
+from drawnet.training.run import _foresee
 from drawnet.training.tasks import Classifying, Given
 
 GLIMPSES = ClassifierConfig(
@@ -266,9 +267,9 @@ def test_train_by_hindsight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("window_lr", "warned"), [(1.0, True), (0.1, False)])
 def test_a_rate_at_which_windows_get_lost_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, window_lr: float, warned: bool
+    caplog: pytest.LogCaptureFixture, window_lr: float, warned: bool
 ) -> None:
-    run(tmp_path, recipe(GLIMPSES, epochs=1, window_lr=window_lr))
+    _foresee(recipe(GLIMPSES, epochs=1, window_lr=window_lr), 500, 0)
     assert ("learn best at a tenth of the rate" in caplog.text) == warned
 
 

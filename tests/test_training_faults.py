@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -580,6 +581,13 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_training(tmp_path: Path)
         assert weight.isfinite().all()
 
 
+def test_ten_steps_count_wherever_they_lie(tmp_path: Path) -> None:
+    """The training looks every ten steps."""
+    with pytest.raises(Diverged, match="10 steps in a row"):
+        run(tmp_path / "ten", Spy(nan=range(13, 23)))
+    run(tmp_path / "nine", Spy(nan=range(13, 22)))
+
+
 def test_a_loss_that_was_never_finite(tmp_path: Path) -> None:
     def spoilt(*args: Any) -> Any:
         x, y = plain(*args)
@@ -605,8 +613,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
     if not os.access(memory, os.W_OK):
         yield tmp_path
         return
-    folder = memory / f"drawnet-test-{os.getpid()}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=memory))
     yield folder
     shutil.rmtree(folder)
 

@@ -1,5 +1,6 @@
 """Trainings of networks that draw: labels, likelihoods, and what their latents cost."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +39,7 @@ from drawnet.recipe import Recipe
 from drawnet.training import CheckpointError, Interrupted, Validation, train
 from drawnet.training.loader import Stream, reseed
 from drawnet.training.module import Training
+from drawnet.training.run import _foresee
 from drawnet.training.tasks import Given
 from drawnet.training.trainer import trainer_of
 
@@ -112,21 +114,19 @@ def test_intensities_are_learned_too(tmp_path: Path) -> None:
     assert best.loss == pytest.approx(validated(DRAW.from_pretrained(tmp_path), LABELLED[1]))
 
 
-def test_a_longest_chain_that_is_not_reached_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_longest_chain_that_is_not_reached_is_told(caplog: pytest.LogCaptureFixture) -> None:
     for late in (EPOCHS - 1, EPOCHS):
         optim = replace(RECIPE.optim, glimpse_schedule={0: 2, late: 4})
-        run(tmp_path / str(late), recipe=replace(RECIPE, optim=optim))
+        _foresee(replace(RECIPE, optim=optim), 30, 0)
         told = f"{EPOCHS} epochs end with T = 2: T = 4 is not reached" in caplog.text
         assert told == (late == EPOCHS)
 
 
-def test_a_rate_that_never_falls_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rate_that_never_falls_is_told(caplog: pytest.LogCaptureFixture) -> None:
     for warmup in (STEPS_PER_EPOCH * EPOCHS - 1, STEPS_PER_EPOCH * EPOCHS):
         assert "the learning rate rises for all" not in caplog.text
         optim = replace(RECIPE.optim, warmup_steps=warmup)
-        run(tmp_path / str(warmup), recipe=replace(RECIPE, optim=optim))
+        _foresee(replace(RECIPE, optim=optim), STEPS_PER_EPOCH * EPOCHS, 0)
     assert f"the learning rate rises for all {warmup} steps" in caplog.text
 
 
@@ -233,19 +233,21 @@ def test_the_processes_draw_the_share_of_the_whole_batch_again(
 ) -> None:
     recipe = replace(RECIPE, optim=replace(RECIPE.optim, redraw=share))
     seen: list[Given] = []
-    for rank in range(processes):
+    drawn: list[Tensor] = []
+    for step, rank in itertools.product(range(2), range(processes)):
         module = Training(recipe, DRAW(RECIPE.model), STEPS_PER_EPOCH)
         monkeypatch.setattr(Training, "global_rank", rank)
+        monkeypatch.setattr(Training, "global_step", step)
 
         def note(_: DRAW, given: Given, *__: Any) -> tuple[Tensor, Tensor]:
             seen.append(given)
+            drawn.append(torch.rand((), generator=given.generator))
             return torch.zeros(()), torch.zeros(2)
 
         monkeypatch.setattr(module.task, "minimised", note)
         module.training_step((torch.zeros(BATCH // processes, 1, 9, 8), None), 0)
-    assert sum(given.redrawn for given in seen) == round(share * BATCH)
-    drawn = {torch.rand((), generator=given.generator).item() for given in seen}
-    assert len(drawn) == processes, "each has noise of its own"
+    assert sum(given.redrawn for given in seen) == 2 * round(share * BATCH)
+    assert len({each.item() for each in drawn}) == 2 * processes, "noise of its own at each step"
 
 
 def test_what_cannot_be_drawn_is_not_drawn_again(tmp_path: Path) -> None:
@@ -357,7 +359,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
             return SimpleNamespace(strategy=SimpleNamespace(root_device=root, launcher=None))
 
         monkeypatch.setattr("drawnet.training.trainer.Trainer", trainer)
-        trainer_of(RECIPE, 1, None, None, False, [])  # type: ignore[arg-type]
+        recipe = replace(RECIPE, trainer=replace(RECIPE.trainer, accelerator="auto"))
+        trainer_of(recipe, 1, None, None, False, [])  # type: ignore[arg-type]
         return seen
 
     return of
@@ -378,6 +381,17 @@ def test_in_a_job_of_slurm_torchrun_says_who_is_who(
     monkeypatch.setattr(TorchElasticEnvironment, "detect", lambda: torchrun)
     plugins = asked("cpu")["plugins"]
     assert any(isinstance(plugin, SLURMEnvironment) for plugin in plugins) == by_slurm
+
+
+@pytest.mark.parametrize(("has_cuda", "chosen"), [(True, "cuda"), (False, "cpu")])
+def test_the_device_that_is_chosen(
+    asked: Callable[[str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    has_cuda: bool,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert asked("cpu")["accelerator"] == chosen
 
 
 def test_a_device_without_double_precision_is_refused(
