@@ -102,6 +102,27 @@ def test_what_is_no_text_is_no_recipe(drawnet: Callable[..., Answer], tmp_path: 
     assert answer.err.startswith(f"drawnet recipes: {file}: expected a recipe, got no text")
 
 
+def test_it_starts_several_processes_itself(pictures: Path, recipe: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "drawnet",
+        "train",
+        "--recipe",
+        recipe,
+        "--out",
+        tmp_path / "run",
+    ]
+    command += ["--data-dir", pictures, "--optim.batch_size", "6", "--optim.epochs", "1"]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 1 of 1: validation") == 1, "one speaks for both"
+    assert done.stdout == ""
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert provenance["processes"] == 2
+
+
 def test_train_then_go_on_for_longer(
     drawnet: Callable[..., Answer], pictures: Path, recipe: Path, tmp_path: Path
 ) -> None:
