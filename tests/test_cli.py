@@ -203,6 +203,10 @@ def test_reconstruct(
         (["train", "--model.read_size", "None"], "must be a whole number or null, got None"),
         (["train", "--model.image_shape", "9"], "must be a list, such as '[1, 28, 28]', got 9"),
         (["train", "--model.prior", "flat"], "must be one of 'standard', 'learned', got flat"),
+        (
+            ["train", "--start", "null", "--trainer.max_time", "[1]"],
+            "must be text in quotes or null",
+        ),
         (["train", "--optim.lr", ".nan"], "optim.lr must be in (0, 1], got nan"),
         (["train", "--optim.lr", "-1"], "optim.lr must be in (0, 1], got -1"),
         (

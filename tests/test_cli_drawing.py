@@ -114,7 +114,7 @@ def test_canvases_that_do_not_fit(
     options = ("--size", 18, "--out", tmp_path)
     assert drawnet("generate", weights["WITH"], *options, "--count", 2).code == 0
     refused = drawnet("generate", weights["WITH"], *options, "--count", 3)
-    assert "expected at most 2 images at --size 18, got 3" in refused.err
+    assert "expected at most 2 images with all their canvases, got 3" in refused.err
     still = drawnet("generate", weights["WITH"], *options, "--count", 3, "--format", "none")
     assert still.code == 0
 
@@ -142,6 +142,10 @@ def test_each_drawing_on_its_own(
     ]
     found = sorted((tmp_path / "generated").iterdir())
     assert [file.name for file in found] == ["0001.png", "0002.png", "0003.png"]
+    fewer = ("--count", 2, "--format", "none", "--separate", "--out", tmp_path / "fewer")
+    for count in ((), ("--count", 1)):
+        drawnet("generate", weights["WITH"], *fewer, *count)
+    assert len(list((tmp_path / "fewer" / "generated").iterdir())) == 1
     with Image.open(tmp_path / "generated.png") as page:
         whole = np.asarray(page)
     for number, file in enumerate(found):
@@ -608,6 +612,14 @@ def test_the_nearest_images_are_sought_in_the_training_set(
     images = data.load("folder", "train", pictures, size=SIDE, channels=1)
     torch.testing.assert_close(training, images.pixels.to(training) / 255)
     assert options == {"columns": 2}
+
+    given.clear()
+    mirror = ("--data-options", "{mirror: true}", "--columns", 2, "--out", tmp_path / "b.png")
+    assert drawnet(*command, *mirror).code == 0
+    found = given[1].flatten(1)
+    for image in images.pixels.to(found) / 255:
+        for either in (image, image.flip(-1)):
+            assert (found == either.flatten()).all(1).any(), "the network has learned both"
 
 
 def test_a_photo_of_ones_own(

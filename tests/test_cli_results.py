@@ -86,10 +86,14 @@ def test_the_bound_is_computed_as_asked_and_told_as_computed(
     bound = evaluate(model, images.for_classes(0), batch_size=4, samples=3, seed=2)
     for name in ("nats", "stderr", "nll_x", "kl", "iw_nats", "iw_stderr", "kl_per_glimpse"):
         assert told[name] == pytest.approx(getattr(bound, name))
+    assert not {"each", "iw_each"} & set(told)
     with file.open(newline="") as rows:
         each = list(csv.DictReader(rows))
     assert [float(row["nats"]) for row in each] == pytest.approx(bound.each)
     assert [float(row["iw_nats"]) for row in each] == pytest.approx(bound.iw_each)
+    one = ("evaluate", drawer, "--data-dir", pictures, "--each", tmp_path / "one.csv")
+    assert drawnet(*one).code == 0
+    assert (tmp_path / "one.csv").read_text().startswith("nats\n")
     table = [line.split() for line in drawnet(*command).out.splitlines()]
     by_glimpse = [f"{kl:.2f}" for kl in bound.kl_per_glimpse]
     for words in (
@@ -231,6 +235,7 @@ def test_options_of_the_data_other_than_the_trainings(
     ("options", "message"),
     [
         (["--samples", "5"], "--samples is for a DRAW"),
+        (["--each", "each.csv"], "--each is for a DRAW"),
         (["--count", "0"], "--count: must be 1 to 1000000000, got 0"),
         (["--data", "digits"], "digits are drawn by the program and need no data_dir, got"),
         (["--data-options", "{size: 20}"], "folder has images of shape (1, 20, 20)"),

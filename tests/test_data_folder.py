@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -412,11 +413,12 @@ def test_folders_of_splits_are_the_splits(tmp_path: Path) -> None:
     assert split["test"].labels.tolist() == [1]
     assert 0 < len(split["valid"]) < 20, "a tenth of those for training"
     assert len(split["train"]) + len(split["valid"]) == 80
-    assert split["train"].description.endswith(", split by folders test, train")
+    assert split["train"].description.endswith(", split by folders train, test and file name")
 
     save(tmp_path / "val" / "dog" / "1.png", 4, 4, "L", 100)
     split = {name: load("folder", name, tmp_path, size=2, channels=1) for name in SPLITS}
     assert [len(images) for images in split.values()] == [80, 1, 1]
+    assert split["train"].description.endswith(", split by folders train, valid, test")
     assert split["valid"].pixels[:, 0, 0, 0].tolist() == [100]
 
     save(tmp_path / "bird" / "1.png", 4, 4)
@@ -452,7 +454,9 @@ def test_pictures_of_other_formats_are_counted(
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_large_jpeg_is_decoded_no_finer_than_needed(tmp_path: Path, turned: bool) -> None:
+def test_a_large_jpeg_is_decoded_no_finer_than_needed(
+    tmp_path: Path, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     y, x = np.mgrid[:1200, :1600]
     smooth = np.stack([x / 1600, y / 1200, np.sin(x / 90) / 2 + 0.5], -1)
     exif = Image.Exif()
@@ -462,6 +466,9 @@ def test_a_large_jpeg_is_decoded_no_finer_than_needed(tmp_path: Path, turned: bo
     fast = decode(tmp_path / TRAIN, "", 3, enough=290)
     assert fast.size == tuple(side // 4 for side in whole.size)
     expected = ImageOps.fit(whole, (40, 30), Image.Resampling.LANCZOS)
+    spy = Mock(wraps=decode)
+    monkeypatch.setattr("drawnet.data.folder.decode", spy)
     images = load("folder", "train", tmp_path, size=[30, 40])
+    assert spy.call_args.args[-1] == 4 * 40
     found = images.pixels[0].permute(1, 2, 0).int()
     assert (found - torch.from_numpy(np.asarray(expected).copy()).int()).abs().max() <= 3

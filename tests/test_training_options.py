@@ -96,6 +96,11 @@ def test_there_must_be_as_many_labels_as_the_network_is_told(which: int, tmp_pat
         images = (*LABELLED[:which], spoilt, *LABELLED[which + 1 :])
         with pytest.raises(ValueError, match=f"model.classes {message}"):
             learn(tmp_path / "run", images=images)
+    stray = replace(LABELLED[0], labels=None, classes=(), name="folder")
+    with pytest.raises(
+        ValueError, match="folder has no labels: not all pictures lie in sub-folders"
+    ):
+        learn(tmp_path / "run", images=(stray, LABELLED[1]))
     assert not (tmp_path / "run").exists()
 
 

@@ -4,10 +4,10 @@ import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from drawnet.cli.arguments import Plain, add_data, add_number, add_weights, path, verb_parser
-from drawnet.cli.budget import afford_canvases, afford_chains, scale_for
+from drawnet.cli.budget import afford_chains, afford_film, scale_for
 from drawnet.cli.inputs import (
     described,
     drawer,
@@ -56,16 +56,13 @@ def generate(argv: Sequence[str]) -> None:
     scale = scale_for(asked, model, count, enlarge=enlarge)
     if enlarge is not None:
         scale = 1  # it is drawn at its full size
-        most = afford_canvases(model, enlarge)
-        if count > most and asked.format != "none":
-            raise ValueError(
-                f"expected at most {most} images at --size {asked.size}, got {count}: draw fewer, "
-                "smaller ones, or no animation, by --format none"
-            )
+    record = "all" if enlarge is not None else _record(asked)
+    if asked.format != "none":
+        afford_film(count, model, enlarge or 1.0)
 
     from drawnet import visualise
 
-    trace = model.generate(count, y=y, generator=generator_for(asked, model))
+    trace = model.generate(count, y=y, generator=generator_for(asked, model), record=record)
     mean = trace.mean
     if enlarge is not None:
         if asked.format == "none":  # only the last canvas needs enlarging
@@ -76,6 +73,8 @@ def generate(argv: Sequence[str]) -> None:
     still = visualise.grid(mean, columns=columns, scale=scale)
     _save(asked, "generated", still, _film(asked, trace, columns=columns, scale=scale))
     if asked.separate:
+        for old in (asked.out / "generated").glob("[0-9][0-9][0-9][0-9].png"):
+            old.unlink()
         for number, image in enumerate(mean, 1):
             _save_png(
                 visualise.grid(image[None], scale=1), asked.out / f"generated/{number:04}.png"
@@ -95,13 +94,15 @@ def reconstruct(argv: Sequence[str]) -> None:
     images = images_to_draw(asked, model)
     count = min(asked.count, len(images))
     scale = scale_for(asked, model, 2.2 * count)  # pairs, and the space between them
+    if asked.format != "none":
+        afford_film(count, model)
 
     import torch
 
     from drawnet import visualise
 
     x, y, generator = some(images, count, asked.seed, generator_for(asked, model))
-    trace = model(x, y=y, generator=generator)
+    trace = model(x, y=y, generator=generator, record=_record(asked))
     pairs = torch.stack([x, trace.mean], dim=1).flatten(0, 1)
     columns = 2 * (asked.columns or pairs_in_a_row(count))
     still = visualise.grid(pairs, columns=columns, scale=scale)
@@ -311,6 +312,11 @@ def _enlargement(asked: argparse.Namespace, model: "DRAW") -> float:
     if asked.size < side:
         raise ValueError(f"--size must be at least {side}, the network's own, got {asked.size}")
     return float(asked.size / side)
+
+
+def _record(asked: argparse.Namespace) -> "Literal['all', 'last']":
+    """What to keep of a chain: without an animation, the last canvas is enough."""
+    return "last" if asked.format == "none" else "all"
 
 
 def _film(

@@ -1,7 +1,7 @@
 """`drawnet figure`: figures of the paper and learning curves, from weights, runs or a photo."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from drawnet.cli.arguments import (
 )
 from drawnet.cli.budget import afford_canvases
 from drawnet.cli.inputs import (
+    described,
     drawer,
     generator_for,
     glimpse_classifier,
@@ -76,7 +77,12 @@ def figure(argv: Sequence[str]) -> None:
     add_weights(each)
     add_data(each)
     add_number(
-        each, "count", 1, 10_000, 500, "images to average over, or as many as there are or fit"
+        each,
+        "count",
+        1,
+        10_000,
+        500,
+        "images to average over, or fewer if there are fewer or memory is short",
     )
 
     what = "learning curves: loss or error on training and validation images"
@@ -152,10 +158,16 @@ def nearest(asked: argparse.Namespace) -> None:
     generator = generator_for(asked, model)
     y = labels_in_turn(model, asked.count)
     drawn = model.generate(asked.count, y=y, generator=generator, record="last").mean
-    parts = (
-        training.batch(index, generator)[0] for index in torch.arange(len(training)).split(2000)
-    )
-    page = figures.samples_and_nearest(drawn, parts, columns=asked.columns)
+    options = described(asked)["provenance"].get("data_options", {}) | (asked.data_options or {})
+
+    def parts() -> "Iterator[torch.Tensor]":
+        for index in torch.arange(len(training)).split(2000):
+            x, _ = training.batch(index, generator)
+            yield x
+            if options.get("mirror"):  # it has learned both
+                yield x.flip(-1)
+
+    page = figures.samples_and_nearest(drawn, parts(), columns=asked.columns)
     save_figure(page, asked.out, asked.dpi)
 
 

@@ -50,6 +50,7 @@ def evaluate(argv: Sequence[str]) -> None:
         raise ValueError(f"{asked.weights}: got weights of a {model}, {UNKNOWN}")
     if model == "DRAW":
         facts, result, lines = _bound(asked)
+        each = {name: result.pop(key) for name, key in (("nats", "each"), ("iw_nats", "iw_each"))}
     elif asked.samples > 1 or asked.each is not None:
         option = "--samples" if asked.samples > 1 else "--each"
         raise ValueError(f"{option} is for a DRAW, {asked.weights} is a {model}")
@@ -58,6 +59,8 @@ def evaluate(argv: Sequence[str]) -> None:
     if asked.json:  # JSON has no infinity, which is the standard error of a single image
         lines = [json.dumps({k: None if v == math.inf else v for k, v in (facts | result).items()})]
     print("\n".join(lines))
+    if asked.each is not None:  # last, since it may fail
+        _save_table(asked.each, {name: column for name, column in each.items() if column})
 
 
 def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
@@ -85,11 +88,7 @@ def _bound(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], l
         "likelihood": model.config.likelihood,
         "given": "label" if model.config.classes else None,
     }
-    result = asdict(bound)
-    each = {"nats": result.pop("each"), "iw_nats": result.pop("iw_each")}
-    if asked.each is not None:
-        _save_table(asked.each, {name: numbers for name, numbers in each.items() if numbers})
-    return facts, result, _bound_lines(facts, bound)
+    return facts, asdict(bound), _bound_lines(facts, bound)
 
 
 def _save_table(file: Path, columns: dict[str, list[float]]) -> None:

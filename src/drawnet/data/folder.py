@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from drawnet.data.images import DataError, Images
-from drawnet.data.pictures import OTHERS, PHOTO_MEGAPIXELS, SUFFIXES, decode, planes
+from drawnet.data.images import SPLITS, DataError, Images
+from drawnet.data.pictures import PHOTO_MEGAPIXELS, SUFFIXES, UNREAD_SUFFIXES, decode, planes
 from drawnet.data.store import Store
 from drawnet.data.views import mirrored, shown
 
@@ -103,15 +103,17 @@ def folder(
         store.tell("reading pictures", number, len(wanted))
     kept = len(wanted) - broken
     if kept == 0:
+        share = "" if given else ", which gets one picture in ten (eight for 'train')"
         raise DataError(
-            f"{root}: expected readable pictures for the split {split!r}, which gets one picture "
-            f"in ten (eight for 'train'), got none of {len(found)} pictures"
+            f"{root}: expected readable pictures for the split {split!r}{share}, "
+            f"got none of {len(found)} pictures"
         )
 
     view, colours = shown(binarize)
     how = "cropped" if fit == "crop" else "stretched"
     description = f"folder {root.resolve().name}, {how} to {height}x{width}, split by "
-    description += f"folders {', '.join(sorted(given))}" if given else "file name"
+    own = [f"folders {', '.join(name for name in SPLITS if name in given)}"] * bool(given)
+    description += " and ".join(own + ["file name"] * (len(given) < 3))
     if binarize:
         description += f", {colours}"
     if mirror and split == "train":
@@ -179,14 +181,14 @@ def _pictures(root: Path, skip_broken: bool) -> tuple[list[Path], int]:
             for name in files
             if name.lower().endswith(SUFFIXES)
         ]
-        others += sum(name.lower().endswith(OTHERS) for name in files)
+        others += sum(name.lower().endswith(UNREAD_SUFFIXES) for name in files)
     for error in closed:
         _skip(DataError(f"{error.filename}: cannot be read: {error.strerror}"), skip_broken)
     if not found:
         got = f"{others} of other formats" if others else "none"
         raise DataError(f"{root}: expected pictures ({', '.join(SUFFIXES)}), got {got}")
     if others:
-        _log.warning("left out %d files of other formats (%s)", others, ", ".join(OTHERS))
+        _log.warning("left out %d files of other formats (%s)", others, ", ".join(UNREAD_SUFFIXES))
     return sorted(found), len(closed)
 
 

@@ -17,6 +17,7 @@ Batch: TypeAlias = tuple[Tensor, Tensor | None]
 View: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, torch.Generator | None], Batch]
 """(pixels (N,C,H,W) uint8, labels (N,) | None, index (B,), generator) -> (x, y)."""
 
+SPLITS = ("train", "valid", "test")
 BLOCK = 500
 """How many images are drawn at a time where they must be the same every time."""
 

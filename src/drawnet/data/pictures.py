@@ -18,14 +18,11 @@ from drawnet.data.images import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".tif", ".tiff", ".bmp", ".gif")
 MEGAPIXELS = 4.0
 """The most that a stranger's picture may have."""
 PHOTO_MEGAPIXELS = 100.0
 """The most that the user's own picture may have: no camera's photo is refused."""
-
-
-OTHERS = (".heic", ".heif", ".avif", ".jxl", ".tif", ".tiff", ".bmp", ".gif")
-"""Suffixes of pictures that are not read."""
 
 
 def decode(

@@ -9,7 +9,7 @@ from drawnet.data.binarized_mnist import binarized_mnist
 from drawnet.data.cifar10 import cifar10
 from drawnet.data.digits import digits
 from drawnet.data.folder import folder
-from drawnet.data.images import Images
+from drawnet.data.images import SPLITS, Images
 from drawnet.data.mnist import fashion_mnist, kmnist, mnist
 from drawnet.data.omniglot import omniglot
 from drawnet.data.omniglot_burda import omniglot_burda
@@ -35,7 +35,6 @@ SOURCES: dict[str, Callable[..., Images]] = {
         two_digits,
     )
 }
-SPLITS = ("train", "valid", "test")
 
 
 def load(
