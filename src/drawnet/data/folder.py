@@ -111,9 +111,12 @@ def folder(
 
     view, colours = shown(binarize)
     how = "cropped" if fit == "crop" else "stretched"
-    description = f"folder {root.resolve().name}, {how} to {height}x{width}, split by "
-    own = [f"folders {', '.join(name for name in SPLITS if name in given)}"] * bool(given)
-    description += " and ".join(own + ["file name"] * (len(given) < 3))
+    by = [f"folders {', '.join(name for name in SPLITS if name in given)}"] if given else []
+    if len(given) < len(SPLITS):
+        by.append("file name")
+    description = (
+        f"folder {root.resolve().name}, {how} to {height}x{width}, split by {' and '.join(by)}"
+    )
     if binarize:
         description += f", {colours}"
     if mirror and split == "train":
