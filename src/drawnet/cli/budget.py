@@ -65,10 +65,12 @@ def afford_canvases(model: "DRAW", enlarge: float = 1.0) -> int:
     return max(int(CANVASES / each), 1)
 
 
-def afford_film(images: int, model: "DRAW", enlarge: float = 1.0) -> None:
+def afford_film(
+    asked: argparse.Namespace, model: "DRAW", images: int, enlarge: float = 1.0
+) -> None:
     """Raise a `ValueError` if the canvases of an animation are likely to need too much memory."""
     most = afford_canvases(model, enlarge)
-    if images > most:
+    if asked.format != "none" and images > most:
         raise ValueError(
             f"expected at most {most} images with all their canvases, got {images}: draw fewer or "
             "smaller ones, or no animation, by --format none"

@@ -57,8 +57,7 @@ def generate(argv: Sequence[str]) -> None:
     if enlarge is not None:
         scale = 1  # it is drawn at its full size
     record = "all" if enlarge is not None else _record(asked)
-    if asked.format != "none":
-        afford_film(count, model, enlarge or 1.0)
+    afford_film(asked, model, count, enlarge or 1.0)
 
     from drawnet import visualise
 
@@ -94,8 +93,7 @@ def reconstruct(argv: Sequence[str]) -> None:
     images = images_to_draw(asked, model)
     count = min(asked.count, len(images))
     scale = scale_for(asked, model, 2.2 * count)  # pairs, and the space between them
-    if asked.format != "none":
-        afford_film(count, model)
+    afford_film(asked, model, count)
 
     import torch
 

@@ -85,6 +85,31 @@ def described(asked: argparse.Namespace) -> dict[str, Any]:
     return weights.describe(weights.locate(asked.weights))
 
 
+def data_for(
+    asked: argparse.Namespace, image_shape: tuple[int, int, int]
+) -> tuple[str, dict[str, Any]]:
+    """The name and the options of the set asked for or, by default, of that of the training.
+
+    Raises:
+        ValueError: If the weights do not record a data set.
+    """
+    provenance = described(asked)["provenance"]
+    name = asked.data or provenance.get("data_name")
+    if name is None:
+        what = provenance.get("data", "images that it does not name")
+        raise ValueError(
+            f"{asked.weights} was trained on {what}, given from Python; choose a set with --data"
+        )
+    if name == provenance.get("data_name"):
+        options = provenance.get("data_options", {})
+    elif name == "folder":
+        channels, *sides = image_shape
+        options = {"size": sides, "channels": channels}
+    else:
+        options = {}
+    return name, options | (asked.data_options or {})
+
+
 def images_for(
     asked: argparse.Namespace, image_shape: tuple[int, int, int], split: str | None = None
 ) -> "Images":
@@ -100,21 +125,7 @@ def images_for(
     """
     from drawnet import data
 
-    provenance = described(asked)["provenance"]
-    name = asked.data or provenance.get("data_name")
-    if name is None:
-        what = provenance.get("data", "images that it does not name")
-        raise ValueError(
-            f"{asked.weights} was trained on {what}, given from Python; choose a set with --data"
-        )
-    if name == provenance.get("data_name"):
-        options = provenance.get("data_options", {})
-    elif name == "folder":
-        channels, *sides = image_shape
-        options = {"size": sides, "channels": channels}
-    else:
-        options = {}
-    options = options | (asked.data_options or {})
+    name, options = data_for(asked, image_shape)
     images = data.load(name, split or asked.split, asked.data_dir, progress=tell, **options)
     if images.image_shape != image_shape:
         raise ValueError(

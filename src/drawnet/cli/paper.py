@@ -20,7 +20,7 @@ from drawnet.cli.arguments import (
 )
 from drawnet.cli.budget import afford_canvases
 from drawnet.cli.inputs import (
-    described,
+    data_for,
     drawer,
     generator_for,
     glimpse_classifier,
@@ -158,7 +158,7 @@ def nearest(asked: argparse.Namespace) -> None:
     generator = generator_for(asked, model)
     y = labels_in_turn(model, asked.count)
     drawn = model.generate(asked.count, y=y, generator=generator, record="last").mean
-    options = described(asked)["provenance"].get("data_options", {}) | (asked.data_options or {})
+    _, options = data_for(asked, model.config.image_shape)
 
     def parts() -> "Iterator[torch.Tensor]":
         for index in torch.arange(len(training)).split(2000):

@@ -89,10 +89,9 @@ def folder(
     wanted = [path for path in found if _split(path, given) == split]
 
     pixels = np.empty((len(wanted), channels, height, width), np.uint8)
-    labels, broken = [], 0
+    labels, broken, enough = [], 0, _FINER * max(sides)
     for number, path in enumerate(wanted, 1):
         try:
-            enough = _FINER * max(sides)
             picture = decode(root / path, str(root / path), channels, megapixels, enough)
         except DataError as error:
             _skip(error, skip_broken)

@@ -153,7 +153,8 @@ class Drawing(Task):
         loss = objective.training_loss(
             given.x, trace, kl_weight=weight, free_bits=self.free_bits, over_processes=average
         )
-        return loss, self._judged(given.x, trace).mean(1).detach()
+        with torch.no_grad():
+            return loss, self._judged(given.x, trace).mean(1)
 
     def _redrawn(self, model: Pretrained, given: Given) -> Given:
         """The same with the first images drawn again."""
@@ -181,7 +182,10 @@ class Drawing(Task):
         )
 
     def _judged(self, x: Tensor, trace: Trace) -> Tensor:
-        return torch.stack([-objective.elbo(x, trace), objective.kl(trace).sum(0)])
+        kl = objective.kl(trace).sum(0)
+        return torch.stack(
+            [kl - objective.log_likelihood(x, trace.canvas[-1], trace.likelihood), kl]
+        )
 
 
 def facts(
